@@ -1,0 +1,1 @@
+"""The region model and its inference. Knows no plugin and no labeling or robotics host."""

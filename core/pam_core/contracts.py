@@ -1,0 +1,164 @@
+"""What providers promise: models, region proposers, post-processors and exporters, as protocols.
+
+A provider need not inherit from anything; it has these attributes and methods. Everything that can loop takes many:
+one prompt is a batch of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from pam_core.types import ModelRef, Perception, Prompt, Region, language_codes
+
+Picture = npt.NDArray[np.uint8]
+"""An RGB picture (height, width, 3), upright."""
+
+
+class UnsupportedError(ValueError):
+    """A model was asked for a task, a language or a kind of prompt that it does not have."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model is and can do, known without loading it.
+
+    `tasks` maps a task's name to the language codes it can be answered in. `rank` orders models for `auto`: the
+    highest of those that are ready wins. `missing` says what to do where the model cannot be loaded here.
+    """
+
+    name: str
+    revision: str
+    description: str
+    licence: str
+    tasks: Mapping[str, frozenset[str]]
+    prompts: frozenset[str] = frozenset({"point", "box", "mask"})
+    rank: int = 0
+    video: bool = False
+    streaming: bool = False
+    missing: str | None = None
+
+    @property
+    def ref(self) -> ModelRef:
+        return ModelRef(self.name, self.revision, self.description)
+
+    def check(self, tasks: Iterable[str], languages: Iterable[str]) -> None:
+        """Raise UnsupportedError unless every task can be answered in every language."""
+        wanted = language_codes(languages)
+        for task in tasks:
+            if task not in self.tasks:
+                raise UnsupportedError(
+                    f"{self.name} cannot do the task {task!r}; it can do {', '.join(self.tasks) or 'none'}. "
+                    "Leave the task out or choose another model (`pam models`)."
+                )
+            lacking = [language for language in wanted if language not in self.tasks[task]]
+            if lacking:
+                raise UnsupportedError(
+                    f"{self.name} cannot answer {task!r} in {', '.join(lacking)}; "
+                    f"it can in {', '.join(sorted(self.tasks[task]))}."
+                )
+
+
+@runtime_checkable
+class ImageEmbedding(Protocol):
+    """What a model keeps of a picture between prompts."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory, for the cache's budget."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How texts are generated. Models without a language model ignore it."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+
+@runtime_checkable
+class RegionModel(Protocol):
+    """A model of regions. `segment` then `describe`, so that a mask can be shown before its text exists."""
+
+    info: ModelInfo
+
+    def embed(self, picture: Picture) -> ImageEmbedding:
+        """Look at a picture once; further prompts on it are cheap."""
+
+    def segment(self, embedding: ImageEmbedding, prompts: Sequence[Prompt]) -> list[Region]:
+        """One region per prompt, in order, without texts. Raises PromptError before any work is done."""
+
+    def describe(
+        self,
+        embedding: ImageEmbedding,
+        regions: Sequence[Region],
+        tasks: Sequence[str],
+        languages: Sequence[str] = ("en",),
+        generation: Generation = Generation(),
+    ) -> list[Region]:
+        """The same regions with texts for every task in every language. Raises UnsupportedError."""
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """Finds regions without a prompt."""
+
+    name: str
+    description: str
+
+    def propose(self, model: RegionModel, embedding: ImageEmbedding) -> list[Region]:
+        """Regions of the whole picture, without texts, best first, no two alike."""
+
+
+@runtime_checkable
+class PostProcessor(Protocol):
+    """Changes what was perceived before anyone sees it: label normalisation, translation, redaction."""
+
+    name: str
+    description: str
+
+    def process(self, perception: Perception) -> Perception: ...
+
+
+class ExportWriter(Protocol):
+    """An export under way. `close` finishes the files and is always called."""
+
+    def write(self, perception: Perception, picture: Picture | None) -> None:
+        """Add one picture; `picture` is None where it could not be read (`perception.error` says why)."""
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """Writes perceptions into a folder in some format."""
+
+    name: str
+    description: str
+
+    def open(self, folder: Path) -> ExportWriter:
+        """Start an export into a folder that exists. Raises OSError where it cannot be written."""
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """What a cache did and holds."""
+
+    hits: int = 0
+    misses: int = 0
+    entries: int = 0
+    nbytes: int = field(default=0)
+    max_bytes: int = 0

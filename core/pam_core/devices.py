@@ -1,0 +1,25 @@
+"""Which device a model runs on. The one place that asks torch about hardware."""
+
+from __future__ import annotations
+
+import torch
+
+
+class DeviceError(RuntimeError):
+    """A device that is not there."""
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" takes CUDA, then MPS, then the CPU. Raises DeviceError."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    kind = name.split(":", maxsplit=1)[0]
+    if not available.get(kind, False):
+        there = ", ".join(kind for kind, is_there in available.items() if is_there)
+        raise DeviceError(f"Got the device {name!r}; this machine has {there}. Leave --device out to take the best.")
+    return torch.device(name)

@@ -1,0 +1,103 @@
+"""Binary masks, kept as COCO run lengths and decoded when someone looks.
+
+A dense mask of a 12-megapixel photo is 12 MB; its run lengths are a few kilobytes. Regions, prompts and results
+therefore carry `Mask`, and a thousand of them stay small. Encoding and decoding are pycocotools'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+BoolArray = npt.NDArray[np.bool_]
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels of the original picture; x2 and y2 are exclusive (one past the last pixel)."""
+
+
+class MaskError(ValueError):
+    """A mask of the wrong shape, type or encoding."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A binary mask: `height` x `width` pixels, as compressed COCO run lengths (column-major)."""
+
+    height: int
+    width: int
+    counts: bytes
+
+    @classmethod
+    def from_array(cls, array: npt.NDArray[Any]) -> Mask:
+        """Encode a boolean array (H, W). Raises MaskError for any other shape or type."""
+        from pycocotools import mask as coco
+
+        if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype != np.bool_:
+            got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise MaskError(f"Got a mask as {got}; wanted a boolean array (height, width), e.g. `mask > 0`.")
+        rle = coco.encode(np.asfortranarray(array.view(np.uint8)))
+        return cls(int(rle["size"][0]), int(rle["size"][1]), rle["counts"])
+
+    @classmethod
+    def from_coco(cls, rle: dict[str, Any]) -> Mask:
+        """Read a COCO RLE: `{"size": [height, width], "counts": str | bytes | list of run lengths}`."""
+        from pycocotools import mask as coco
+
+        try:
+            height, width = (int(side) for side in rle["size"])
+            counts = rle["counts"]
+            if isinstance(counts, list):
+                if sum(counts) != height * width:
+                    raise ValueError(f"run lengths add up to {sum(counts)}, not {height * width}")
+                counts = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
+            elif isinstance(counts, str):
+                counts = counts.encode("ascii")
+        except (KeyError, TypeError, ValueError) as error:
+            raise MaskError(
+                f"This is not a COCO RLE: {error!r}; wanted {{'size': [height, width], 'counts': ...}}."
+            ) from error
+        return cls(height, width, counts)
+
+    def to_coco(self) -> dict[str, Any]:
+        """The COCO RLE with `counts` as text, ready for JSON."""
+        return {"size": [self.height, self.width], "counts": self.counts.decode("ascii")}
+
+    @property
+    def array(self) -> BoolArray:
+        """The mask as a fresh boolean array (height, width), C order."""
+        from pycocotools import mask as coco
+
+        dense: npt.NDArray[np.uint8] = coco.decode({"size": [self.height, self.width], "counts": self.counts})
+        return np.ascontiguousarray(dense).view(np.bool_)
+
+    @property
+    def area(self) -> int:
+        """How many pixels are set."""
+        from pycocotools import mask as coco
+
+        return int(coco.area({"size": [self.height, self.width], "counts": self.counts}))
+
+    @property
+    def box(self) -> Box:
+        """The tight box around the set pixels; (0, 0, 0, 0) where none is set."""
+        from pycocotools import mask as coco
+
+        x, y, w, h = coco.toBbox({"size": [self.height, self.width], "counts": self.counts}).tolist()
+        return (x, y, x + w, y + h)
+
+    def iou(self, others: list[Mask]) -> npt.NDArray[np.float64]:
+        """Intersection over union with each of `others`, float64 (N,). All must have one size."""
+        from pycocotools import mask as coco
+
+        for other in others:
+            if (other.height, other.width) != (self.height, self.width):
+                raise MaskError(
+                    f"Got masks of {self.width}x{self.height} and {other.width}x{other.height}; "
+                    "only masks of one picture can be compared."
+                )
+        if not others:
+            return np.zeros(0)
+        iou: npt.NDArray[np.float64] = coco.iou([self.to_coco()], [m.to_coco() for m in others], [0] * len(others))
+        return iou[0]

@@ -1,0 +1,13 @@
+"""Region understanding behind pluggable hooks: `perceive` a picture, `load_model` by name, `hookimpl` to extend.
+
+Importing this package loads neither torch nor a model nor an external plugin.
+"""
+
+from pam_core.types import Perception, Prompt, Region
+
+from pam_plugins.hookspecs import hookimpl
+from pam_plugins.perceive import perceive
+from pam_plugins.registry import load_model
+from pam_plugins.version import VERSION as __version__
+
+__all__ = ["Perception", "Prompt", "Region", "__version__", "hookimpl", "load_model", "perceive"]

@@ -1,0 +1,5 @@
+"""`python -m pam_plugins` is `pam`."""
+
+from pam_plugins.cli import main
+
+main()

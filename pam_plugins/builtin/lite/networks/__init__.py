@@ -1,0 +1,1 @@
+"""The four small networks behind the embedded model ``lite``, as plain PyTorch modules."""

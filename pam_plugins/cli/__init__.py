@@ -1,0 +1,44 @@
+"""The command line `pam`: thin commands over the Python interface, plus those that plugins add."""
+
+from __future__ import annotations
+
+import typer
+
+from pam_plugins.cli import inspect, perceive
+from pam_plugins.manager import get_plugins
+from pam_plugins.version import VERSION
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="pam",
+    help="Click, box or mask anything in a picture and get its mask, label, explanation and caption.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pam-plugins {VERSION}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+app.command("perceive")(perceive.command)
+app.command("models")(inspect.models)
+app.command("plugins")(inspect.plugins)
+app.command("doctor")(inspect.doctor)
+
+
+def main() -> None:
+    """Entry point of the script `pam`."""
+    get_plugins().manager.hook.pam_commands(app=app)
+    app()

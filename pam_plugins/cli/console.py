@@ -1,0 +1,30 @@
+"""Where the commands print: results to stdout, progress and errors to stderr."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+
+out = Console()
+err = Console(stderr=True)
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+def fail(message: object, code: int = MISUSED) -> NoReturn:
+    """End the command with one sentence on stderr."""
+    err.print(f"[bold red]pam:[/] {_plain(message)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(code)
+
+
+def note(message: object) -> None:
+    """One line of information on stderr."""
+    err.print(f"[dim]{_plain(message)}[/]", soft_wrap=True, highlight=False)
+
+
+def _plain(message: object) -> str:
+    from rich.markup import escape
+
+    return escape(str(message))

@@ -1,0 +1,136 @@
+"""`pam models`, `pam plugins` and `pam doctor`: what is there, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import sys
+import tempfile
+import time
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from pam_plugins.cli.console import FAILED, out
+
+
+def models() -> None:
+    """List the models, what each can do, and what the missing ones need."""
+    from pam_plugins.registry import model_infos
+
+    table = Table("model", "prompts", "tasks", "what it is", box=None, pad_edge=False, header_style="bold")
+    for info in model_infos().values():
+        tasks = ", ".join(f"{task} ({'/'.join(sorted(known))})" for task, known in info.tasks.items())
+        about = f"{info.description}. Revision {info.revision}; licence {info.licence}."
+        if info.missing:
+            about += f" NOT READY: {info.missing}"
+        table.add_row(info.name, ", ".join(sorted(info.prompts)), tasks, escape(about))
+    out.print(table)
+
+
+def plugins() -> None:
+    """List the plugins with the hooks they use and the things they bring."""
+    from pam_plugins import registry
+    from pam_plugins.manager import get_plugins
+
+    loaded = get_plugins()
+    table = Table("plugin", "from", "state", "hooks", box=None, pad_edge=False, header_style="bold")
+    for status in loaded.statuses:
+        state = (
+            "loaded" if status.loaded else f"failed: {status.error}" if status.error else "left out by PAM_PLUGINS"
+        )
+        table.add_row(status.name, status.source, escape(state), ", ".join(status.hooks))
+    out.print(table)
+    hook = loaded.manager.hook
+    brought = {
+        "tasks": registry.tasks().values(),
+        "exporters": registry.exporters().values(),
+        "proposers": [thing for group in hook.pam_proposers() for thing in group],
+        "post-processors": [thing for group in hook.pam_postprocessors() for thing in group],
+    }
+    for kind, things in brought.items():
+        names = "; ".join(f"[bold]{thing.name}[/] {escape(thing.description)}" for thing in things)
+        out.print(f"{kind}: {names or 'none'}", highlight=False)
+
+
+def doctor() -> None:
+    """Check this installation and say what to do about what is wrong."""
+    checks = [_python(), _torch(), *_packages(), _disk(), *_plugin_health(), *_models_health()]
+    for good, what in checks:
+        out.print(f"[green]ok[/]    {escape(what)}" if good else f"[red]wrong[/] {escape(what)}", highlight=False)
+    if not all(good for good, _ in checks):
+        raise typer.Exit(FAILED)
+
+
+def _python() -> tuple[bool, str]:
+    good = (3, 10) <= sys.version_info[:2] < (3, 14)
+    wanted = "" if good else "; wanted 3.10 to 3.13"
+    return good, f"Python {platform.python_version()} on {platform.system()} {platform.machine()}{wanted}"
+
+
+def _torch() -> tuple[bool, str]:
+    try:
+        import torch
+    except ImportError as error:
+        return False, f"torch does not import ({error}); pip install torch"
+    from pam_core.devices import resolve_device
+
+    return True, f"torch {torch.__version__} on {resolve_device()} with {torch.get_num_threads()} threads"
+
+
+def _packages() -> list[tuple[bool, str]]:
+    found = []
+    for name in ("transformers", "supervision", "pycocotools", "opencv-python-headless", "rapidocr"):
+        try:
+            found.append((True, f"{name} {importlib.metadata.version(name)}"))
+        except importlib.metadata.PackageNotFoundError:
+            optional = name == "rapidocr"
+            advice = "optional; the task `text` needs pam-plugins[ocr]" if optional else f"pip install {name}"
+            found.append((optional, f"{name} is not installed ({advice})"))
+    return found
+
+
+def _disk() -> tuple[bool, str]:
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    good = free > 2**30
+    return good, f"{free / 2**30:.0f} GB free in {tempfile.gettempdir()}{'' if good else '; make room'}"
+
+
+def _plugin_health() -> list[tuple[bool, str]]:
+    from pam_plugins.manager import get_plugins
+
+    return [
+        (
+            status.error is None,
+            f"plugin {status.name}: {status.error or 'loaded' if status.loaded else 'left out'}",
+        )
+        if status.error is None
+        else (False, f"plugin {status.name} ({status.source}): {status.error}; mend it or uninstall it")
+        for status in get_plugins().statuses
+    ]
+
+
+def _models_health() -> list[tuple[bool, str]]:
+    """Load each model that is ready and let it look at a picture of two colours."""
+    import numpy as np
+    from pam_core.types import Prompt
+
+    from pam_plugins.perceive import perceive
+    from pam_plugins.registry import model_infos
+
+    picture = np.full((96, 128, 3), 230, np.uint8)
+    picture[30:70, 40:90] = (200, 30, 30)
+    found = []
+    for info in model_infos().values():
+        if info.missing:
+            found.append((True, f"model {info.name} is not ready: {info.missing}"))
+            continue
+        started = time.perf_counter()
+        try:
+            area = perceive(picture, [Prompt.at(60, 50)], model=info.name).regions[0].mask.area
+            found.append((area > 0, f"model {info.name}: answered in {time.perf_counter() - started:.1f} s"))
+        except Exception as error:  # the point of the check is to report whatever is wrong
+            found.append((False, f"model {info.name}: {type(error).__name__}: {error}"))
+    return found

@@ -1,0 +1,245 @@
+"""`pam perceive`: pictures and prompts from the command line, results to a file, a folder and the terminal."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pam_core.contracts import ExportWriter, ModelInfo
+    from pam_core.types import Perception, Prompt
+
+    from pam_plugins.perceive import Options
+    from pam_plugins.run import Job
+
+MAX_ROWS = 60
+
+
+def command(
+    images: list[Path] = typer.Argument(
+        None, help="Pictures; folders are searched for pictures.", show_default=False
+    ),
+    point: list[str] = typer.Option([], metavar="X,Y[,0]", help="A click; with ,0 a click on the background."),
+    box: list[str] = typer.Option([], metavar="X1,Y1,X2,Y2", help="A box; repeat it for several regions."),
+    mask: list[Path] = typer.Option([], help="A mask picture of the same size; repeat it for several regions."),
+    prompts: Path = typer.Option(None, help="A JSON Lines file of prompts, with the pictures they are for."),
+    everything: bool = typer.Option(False, "--everything", help="All regions, without a prompt (the default)."),
+    task: list[str] = typer.Option([], help="label, explanation, brief, detailed, text; all but text if left out."),
+    lang: str = typer.Option("en", help="Languages of the answers, e.g. en,zh."),
+    model: str = typer.Option("auto", help="A name from `pam models`; auto takes the best that is ready."),
+    device: str = typer.Option("auto", help="cpu, cuda, mps or auto."),
+    proposer: str = typer.Option("grid", help="How to find everything (`pam plugins`)."),
+    postprocess: list[str] = typer.Option([], help="A post-processor to run on the results (`pam plugins`)."),
+    out_file: Path = typer.Option(
+        None, "--out", help="Append results to this JSON Lines file; what is in it already is not done again."
+    ),
+    save: Path = typer.Option(None, help="Save overlays and a page to look at into this folder."),
+    export: list[str] = typer.Option(["overlay", "html"], help="What to save: names from `pam plugins`."),
+) -> None:
+    """Mask, label, explain and caption regions of pictures."""
+    from pam_core.contracts import UnsupportedError
+    from pam_core.devices import DeviceError
+    from pam_core.types import PromptError
+
+    from pam_plugins.perceive import Options
+    from pam_plugins.registry import NotFoundError, resolve_model
+    from pam_plugins.results import ResultsError
+
+    options = Options(
+        tasks=tuple(task) or None,
+        languages=tuple(code.strip() for code in lang.split(",") if code.strip()),
+        proposer=proposer,
+        postprocess=tuple(postprocess),
+    )
+    try:
+        jobs = _jobs(images or [], prompts, _prompts(point, box, mask), everything)
+        info = resolve_model(model)
+        options.tasks_for(info)
+        if model == "auto":
+            note(_chosen(info))
+        _run(jobs, info, device, options, out_file, save, tuple(dict.fromkeys(export)))
+    except (PromptError, UnsupportedError, NotFoundError, DeviceError) as error:
+        fail(error)
+    except ResultsError as error:
+        fail(error, FAILED)
+
+
+def _chosen(info: ModelInfo) -> str:
+    return f"Model: {info.name}, {info.description}. `pam models` lists others and how to get them."
+
+
+def _prompts(points: list[str], boxes: list[str], masks: list[Path]) -> tuple[Prompt, ...]:
+    """All points are one prompt; with one box or mask they refine it. Several boxes or masks are a region each."""
+    from pam_core.types import Prompt, PromptError
+
+    clicks = [_numbers(point, (2, 3), "--point", "X,Y or X,Y,0") for point in points]
+    clicked = tuple((click[0], click[1]) for click in clicks)
+    labels = tuple(int(click[2]) if len(click) == 3 else 1 for click in clicks)
+    corners = [_numbers(box, (4,), "--box", "X1,Y1,X2,Y2") for box in boxes]
+    drawn = [_read_mask(path) for path in masks]
+    if clicked and len(corners) + len(drawn) > 1:
+        raise PromptError(
+            f"Got points with {len(corners)} boxes and {len(drawn)} masks; wanted points with at most one of them. "
+            "Put several prompts into a file (--prompts)."
+        )
+    if clicked:
+        x1y1x2y2 = tuple(corners[0]) if corners else None
+        return (Prompt(clicked, labels, x1y1x2y2, drawn[0] if drawn else None),)  # type: ignore[arg-type]
+    return (*(Prompt(box=tuple(c)) for c in corners), *(Prompt(mask=m) for m in drawn))  # type: ignore[arg-type]
+
+
+def _numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> list[float]:
+    from pam_core.types import PromptError
+
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts:
+        raise PromptError(f"Got {option} {text!r}; wanted {wanted} in pixels, e.g. {option} 320,240.")
+    return values
+
+
+def _read_mask(path: Path):  # type: ignore[no-untyped-def]
+    from pam_core.images import PictureError, read_picture
+    from pam_core.masks import Mask
+    from pam_core.types import PromptError
+
+    try:
+        return Mask.from_array(read_picture(path).max(axis=2) > 127)
+    except PictureError as error:
+        raise PromptError(f"--mask {error}") from error
+
+
+def _jobs(
+    images: Sequence[Path], prompt_file: Path | None, prompts: tuple[Prompt, ...], everything: bool
+) -> list[Job]:
+    from pam_core.types import PromptError
+
+    from pam_plugins.run import Job, read_jobs
+
+    pictures = _pictures(images)
+    if prompt_file is not None:
+        if prompts or everything:
+            raise PromptError("Got --prompts together with other prompts; wanted one or the other.")
+        return read_jobs(prompt_file, pictures)
+    if not pictures:
+        raise PromptError("Got no picture; wanted at least one, or a file of prompts that names them (--prompts).")
+    if everything and prompts:
+        raise PromptError("Got --everything together with prompts; wanted one or the other.")
+    return [Job(picture, prompts) for picture in pictures]
+
+
+def _pictures(paths: Sequence[Path]) -> list[Path]:
+    """The paths with folders replaced by the pictures in them, in order of name."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(p for p in path.iterdir() if p.suffix.lower() in known and p.is_file())
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def _run(
+    jobs: list[Job],
+    info: ModelInfo,
+    device: str,
+    options: Options,
+    out_file: Path | None,
+    save: Path | None,
+    exports: tuple[str, ...],
+) -> None:
+    from pam_plugins.registry import load_model
+    from pam_plugins.results import ResultsFile
+    from pam_plugins.run import run
+
+    table = Table("picture", "label", "score", "caption", title=None, box=None, pad_edge=False, header_style="bold")
+    finished = failed = resumed = regions = 0
+    with ExitStack() as stack:
+        results = stack.enter_context(ResultsFile(out_file)) if out_file is not None else None
+        writers: list[ExportWriter] = [stack.enter_context(closing(w)) for w in _writers(save, exports)]
+        progress = stack.enter_context(
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=err,
+                transient=True,
+                disable=not err.is_terminal,
+            )
+        )
+        bar = progress.add_task("loading the model", total=len(jobs))
+        try:
+            model = load_model(info.name, device)
+            progress.update(bar, description="perceiving")
+            for outcome in run(jobs, model, options, results, writers):
+                perception = outcome.perception
+                finished += perception.error is None
+                failed += perception.error is not None
+                resumed += outcome.resumed
+                regions += len(perception.regions)
+                if perception.error is not None:
+                    err.print(f"[red]failed[/] {perception.error}", soft_wrap=True, highlight=False)
+                _add_rows(table, perception)
+                progress.advance(bar)
+        except KeyboardInterrupt:
+            kept = f"; they are in {out_file}, and the same command goes on from there" if out_file else ""
+            fail(f"stopped: {finished} of {len(jobs)} pictures are finished{kept}.", INTERRUPTED)
+        except OSError as error:
+            fail(
+                f"cannot write: {error.strerror or error} ({error.filename or save}). "
+                f"{finished} of {len(jobs)} pictures are finished; make room and run the same command again.",
+                FAILED,
+            )
+    out.print(table)
+    if regions > MAX_ROWS:
+        note(f"... and {regions - MAX_ROWS} more regions.")
+    parts = [f"{finished} pictures, {regions} regions"]
+    parts += [f"{resumed} taken over from an earlier run"] if resumed else []
+    parts += [f"{failed} failed"] if failed else []
+    parts += [f"results in {out_file}"] if out_file else []
+    parts += [f"look at {save / 'index.html'}"] if save and "html" in exports else []
+    note("; ".join(parts) + ".")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _writers(save: Path | None, exports: tuple[str, ...]) -> list[ExportWriter]:
+    from pam_plugins.registry import exporter
+
+    if save is None:
+        return []
+    chosen = [exporter(name) for name in exports]
+    try:
+        save.mkdir(parents=True, exist_ok=True)
+        return [each.open(save) for each in chosen]
+    except OSError as error:
+        fail(f"{save} cannot be written ({error.strerror}); choose another --save folder.", FAILED)
+
+
+def _add_rows(table: Table, perception: Perception) -> None:
+    name = Path(perception.image).name
+    for region in perception.regions[: max(0, MAX_ROWS - table.row_count)]:
+        score = region.scores.get("label")
+        texts = next(
+            (t for task in ("brief", "detailed", "explanation", "text") if (t := region.texts.get(task))), {}
+        )
+        words = " / ".join(texts.values()) or "; ".join(
+            f"{task}: {' / '.join(answers.values())}" for task, answers in region.texts.items() if task != "label"
+        )
+        label = " / ".join(region.texts.get("label", {}).values())
+        table.add_row(name, label, "" if score is None else f"{score:.2f}", words)

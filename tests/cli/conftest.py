@@ -1,0 +1,54 @@
+"""A made-up model as a plugin, in this process and in others."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pam_core.inference.cache import shared_cache
+
+from pam_plugins import registry
+from pam_plugins.manager import get_plugins
+from tests.factories import FakePlugin
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePlugin]:
+    """The plugin that brings the model `fake`, registered for one test. Nothing of it is left in any cache."""
+    registry._load_once.cache_clear()
+    shared_cache().clear()
+    plugin = FakePlugin()
+    with get_plugins().registered(plugin, "fake"):
+        yield plugin
+    registry._load_once.cache_clear()
+    shared_cache().clear()
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that has the same plugin installed, under the entry point `fake`.
+
+    FAKE_SECONDS is how long its model takes for each picture.
+    """
+    site = tmp_path / "site"
+    info = site / "fake_pam-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-pam\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pam]\nfake = fake_pam:plugin\n")
+    (site / "fake_pam.py").write_text(
+        "import os\n"
+        "from tests.factories import FakeModel, FakePlugin\n"
+        "plugin = FakePlugin(FakeModel(seconds=float(os.environ.get('FAKE_SECONDS', '0'))))\n"
+    )
+    paths = [str(site), str(ROOT), str(ROOT / "core")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PAM_PLUGINS": "fake", "COLUMNS": "200"}
+
+
+@pytest.fixture
+def python() -> list[str]:
+    return [sys.executable]
