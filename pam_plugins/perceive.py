@@ -36,6 +36,8 @@ class Options:
 
     def tasks_for(self, info: ModelInfo) -> tuple[str, ...]:
         """The tasks to put to a model. Raises UnsupportedError where it cannot do them."""
+        if not self.languages:
+            raise UnsupportedError("Got no language; wanted at least one, such as en or zh.")
         if self.tasks is not None:
             info.check(self.tasks, self.languages)
             return self.tasks
@@ -77,6 +79,7 @@ def perceive(
     pixels = _pixels(picture)
     height, width = pixels.shape[:2]
     tasks = options.tasks_for(region_model.info)
+    proposer = None if prompts else registry.proposer(options.proposer)
     steps = [registry.postprocessor(step) for step in options.postprocess]
     for prompt in prompts:
         _check_kind(region_model.info, prompt)
@@ -88,8 +91,8 @@ def perceive(
     with _timed(seconds, "segment"):
         regions: list[Region] = (
             region_model.segment(embedding, prompts)
-            if prompts
-            else registry.proposer(options.proposer).propose(region_model, embedding)
+            if proposer is None
+            else proposer.propose(region_model, embedding)
         )
     with _timed(seconds, "describe"):
         regions = region_model.describe(embedding, regions, tasks, options.languages, options.generation)
@@ -111,7 +114,7 @@ def perceive(
 def embed(model: RegionModel, pixels: Picture) -> ImageEmbedding:
     """The model's embedding of a picture, from the cache that the whole process shares."""
     key = content_key(f"{model.info.name}@{model.info.revision}", pixels)
-    return shared_cache().get_or_compute(key, lambda: model.embed(pixels))
+    return shared_cache().get_or_compute(key, lambda: model.embed(pixels.copy()))  # it outlives the call
 
 
 def _pixels(picture: str | Path | Picture) -> Picture:

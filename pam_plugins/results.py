@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -36,6 +37,11 @@ class ResultsFile:
             ) from error
         try:
             self._take_stock()
+        except OSError as error:
+            self._file.close()
+            raise ResultsError(
+                f"{path} is no plain file ({error.strerror or error}); choose another --out."
+            ) from error
         except BaseException:
             self._file.close()
             raise
@@ -54,12 +60,15 @@ class ResultsFile:
                     break
                 try:
                     data = json.loads(line)
-                except ValueError as error:
+                    key, failed = (str(data["image"]), str(data["run"])), data["error"] is not None
+                    if (data["image"], data["run"]) != key:
+                        raise TypeError("image and run are no text")
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
                     raise ResultsError(
                         f"{self.path}, line {number}, is damaged ({error}); mend or move it."
                     ) from error
-                if data["error"] is None:
-                    self._done[data["image"], data["run"]] = offset
+                if not failed:
+                    self._done[key] = offset
                 offset += len(line)
         self._file.truncate(offset)
 
@@ -82,7 +91,8 @@ class ResultsFile:
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            self._file.truncate(offset)
+            with suppress(OSError):  # what is left of the line, the next run removes
+                self._file.truncate(offset)
             raise ResultsError(
                 f"{self.path} cannot be written ({error.strerror}); what is finished is in it. "
                 "Make room and run the same command again: it goes on from there."
@@ -104,9 +114,9 @@ class ResultsFile:
 
 def read_results(path: Path) -> Iterator[Perception]:
     """The perceptions of a results file, one after the other. Raises SchemaError with the line's number."""
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 yield Perception.from_json(json.loads(line))
-            except (ValueError, KeyError) as error:
+            except (ValueError, RecursionError) as error:
                 raise SchemaError(f"{path}, line {number}: {error}") from error

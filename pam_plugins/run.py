@@ -57,7 +57,7 @@ def run(
             perception = perceive(picture, job.prompts, model=model, options=options, name=name)
         except (PictureError, PromptError) as error:
             height, width = picture.shape[:2] if picture is not None else (0, 0)
-            perception = Perception(name, width, height, model.info.ref, run=key[1], error=str(error))
+            perception = Perception(name, width, height, model.info.ref, run=key[1], error=_with_name(name, error))
             get_plugins().manager.hook.pam_perceived(perception=perception)
         if results is not None:
             results.append(perception)
@@ -68,6 +68,11 @@ def run(
 def _write(writers: Sequence[ExportWriter], perception: Perception, picture: Picture | None) -> None:
     for writer in writers:
         writer.write(perception, picture)
+
+
+def _with_name(name: str, error: Exception) -> str:
+    """What went wrong, and with which picture."""
+    return str(error) if str(error).startswith(name) else f"{name}: {error}"
 
 
 def _reread(path: Path) -> Picture | None:
@@ -86,7 +91,7 @@ def read_jobs(path: Path, images: Sequence[Path] = ()) -> list[Job]:
     """
     prompts: dict[Path, list[Prompt]] = {image: [] for image in images}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: JSON may hold U+2028 and its like
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: cannot be read ({error}); wanted a JSON Lines file of prompts.") from error
     for number, line in enumerate(lines, 1):
@@ -96,7 +101,7 @@ def read_jobs(path: Path, images: Sequence[Path] = ()) -> list[Job]:
             data: Mapping[str, Any] = json.loads(line)
             image = _image_of(data, path, images)
             prompts.setdefault(image, []).append(Prompt.from_json(data))
-        except (PromptError, MaskError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (PromptError, MaskError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise PromptError(f"{path}, line {number}: {error}") from error
     return [Job(image, tuple(of_image)) for image, of_image in prompts.items() if of_image]
 

@@ -18,8 +18,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
-    kind = name.split(":", maxsplit=1)[0]
-    if not available.get(kind, False):
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not available.get(kind, False) or (":" in name and not (index.isdecimal() and int(index) < count)):
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
         raise DeviceError(f"Got the device {name!r}; this machine has {there}. Leave --device out to take the best.")
     return torch.device(name)

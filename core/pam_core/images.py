@@ -24,9 +24,12 @@ def read_picture(path: str | Path) -> npt.NDArray[np.uint8]:
     the first frame is taken. Raises PictureError.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "no such file"
-        raise PictureError(f"{path}: {what}; wanted a picture file such as a JPEG or PNG.")
+    try:
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no such file"
+            raise PictureError(f"{path}: {what}; wanted a picture file such as a JPEG or PNG.")
+    except OSError as error:  # a name too long, or a folder that may not be looked into
+        raise PictureError(f"{path}: cannot be read ({error.strerror}); wanted a picture file.") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -37,15 +40,26 @@ def read_picture(path: str | Path) -> npt.NDArray[np.uint8]:
                         f"{path}: {width}x{height} is {width * height / 1e6:.0f} megapixels; wanted at most "
                         f"{MAX_PIXELS / 1e6:.0f}. Scale it down or cut it into tiles first."
                     )
-                return as_rgb(ImageOps.exif_transpose(image))
+                return as_rgb(_upright(image))
     except PictureError:
         raise
     except Image.DecompressionBombError as error:
         raise PictureError(f"{path}: far too many pixels ({error}); wanted at most {MAX_PIXELS}.") from error
     except UnidentifiedImageError as error:
         raise PictureError(f"{path}: not a picture in a format that Pillow reads; wanted a JPEG, PNG, ...") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's decoders raise all of these
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise errors of every type for damaged files
         raise PictureError(f"{path}: damaged or cut short ({error}); get the file again.") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image with its EXIF orientation applied; as it is where its EXIF is damaged."""
+    image.load()  # what is wrong with the pixels is not to be taken for damaged EXIF
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # whatever rewriting strangers' tags may raise, the pixels are good
+        return image
 
 
 def as_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -53,16 +67,21 @@ def as_rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     if image.mode.startswith("I") or image.mode == "F":
         return _from_deep(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
+        rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return np.array(image.convert("RGB"))
 
 
 def _from_deep(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """Grey pictures of more than 8 bits. 16-bit ones keep their scale; others are stretched to what they hold."""
-    grey = np.asarray(image).astype(np.float32)
-    low, high = (0.0, 65535.0) if image.mode.startswith("I;16") else (float(grey.min()), float(grey.max()))
-    if image.mode == "I" and low >= 0 and high <= 65535:  # how Pillow opens 16-bit PNGs in older releases
+    """Grey pictures of more than 8 bits. 16-bit ones keep their scale; others are stretched to what they hold.
+
+    What is not a number is black, as is minus infinity; infinity is white.
+    """
+    grey = np.asarray(image).astype(np.float64)
+    known = grey[np.isfinite(grey)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):  # older Pillow: "I"
         low, high = 0.0, 65535.0
+    grey = np.nan_to_num(grey, nan=low, posinf=high, neginf=low)
     scaled = (grey - low) * (255.0 / (high - low if high > low else 1.0))
     return np.repeat(np.clip(np.rint(scaled), 0, 255).astype(np.uint8)[..., None], 3, axis=2)

@@ -47,14 +47,17 @@ class Mask:
 
         try:
             height, width = (int(side) for side in rle["size"])
+            if not (height >= 0 and width >= 0 and height * width < 2**32):
+                raise ValueError(f"no mask is {width}x{height}")
             counts = rle["counts"]
-            if isinstance(counts, list):
-                if sum(counts) != height * width:
-                    raise ValueError(f"run lengths add up to {sum(counts)}, not {height * width}")
-                counts = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
-            elif isinstance(counts, str):
+            if isinstance(counts, str):
                 counts = counts.encode("ascii")
-        except (KeyError, TypeError, ValueError) as error:
+            runs = counts if isinstance(counts, list) else _run_lengths(counts)
+            if not all(isinstance(run, int) and run >= 0 for run in runs) or sum(runs) != height * width:
+                raise ValueError(f"the run lengths do not add up to {height * width}")
+            if isinstance(counts, list):
+                counts = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"]
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise MaskError(
                 f"This is not a COCO RLE: {error!r}; wanted {{'size': [height, width], 'counts': ...}}."
             ) from error
@@ -101,3 +104,25 @@ class Mask:
             return np.zeros(0)
         iou: npt.NDArray[np.float64] = coco.iou([self.to_coco()], [m.to_coco() for m in others], [0] * len(others))
         return iou[0]
+
+
+def _run_lengths(counts: bytes) -> list[int]:
+    """The run lengths in compressed COCO counts; pycocotools reads past the end of bad ones. Raises ValueError."""
+    if not isinstance(counts, bytes):
+        raise TypeError(f"counts are {type(counts).__name__}")
+    runs: list[int] = []
+    value = shift = 0
+    for byte in counts:
+        if not 48 <= byte < 112:
+            raise ValueError("counts hold characters that no run length has")
+        value |= (byte - 48 & 31) << shift
+        shift += 5
+        if byte - 48 & 32:
+            continue
+        if byte - 48 & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError("counts are cut short")
+    return runs

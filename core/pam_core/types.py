@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -71,7 +73,7 @@ class Prompt:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "points", tuple(_pair(point) for point in self.points))
-        labels = tuple(self.labels) if self.labels else (1,) * len(self.points)
+        labels = tuple(self.labels) if len(self.labels) else (1,) * len(self.points)
         object.__setattr__(self, "labels", labels)
         if not self.points and self.box is None and self.mask is None:
             raise PromptError("Got an empty prompt; wanted at least one point, a box or a mask.")
@@ -79,6 +81,7 @@ class Prompt:
             raise PromptError(f"Got {len(self.points)} points and {len(labels)} labels; wanted one label per point.")
         if any(label not in (0, 1) for label in labels):
             raise PromptError(f"Got point labels {labels}; wanted 1 (foreground) or 0 (background).")
+        object.__setattr__(self, "labels", tuple(int(label) for label in labels))
         if self.points and self.box is None and self.mask is None and 1 not in labels:
             raise PromptError("Got background points only; wanted at least one foreground point, a box or a mask.")
         if self.box is not None:
@@ -133,7 +136,7 @@ class Prompt:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Prompt:
-        points = [point if len(point) == 3 else [*point, 1] for point in data.get("points", ())]
+        points = [point if len(point) == 3 else [*point, 1] for point in data.get("points") or ()]
         return cls(
             points=tuple((x, y) for x, y, _ in points),
             labels=tuple(label for _, _, label in points),
@@ -145,7 +148,7 @@ class Prompt:
 def _pair(point: Sequence[float]) -> tuple[float, float]:
     try:
         x, y = (float(value) for value in point)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PromptError(f"Got the point {point!r}; wanted two numbers x, y.") from error
     if not (math.isfinite(x) and math.isfinite(y)):
         raise PromptError(f"Got the point ({x}, {y}); wanted finite numbers.")
@@ -155,7 +158,7 @@ def _pair(point: Sequence[float]) -> tuple[float, float]:
 def _checked_box(box: Sequence[float]) -> Box:
     try:
         x1, y1, x2, y2 = (float(value) for value in box)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PromptError(f"Got the box {box!r}; wanted four numbers x1, y1, x2, y2.") from error
     if not all(math.isfinite(value) for value in (x1, y1, x2, y2)):
         raise PromptError(f"Got the box ({x1}, {y1}, {x2}, {y2}); wanted finite numbers.")
@@ -217,7 +220,7 @@ class Region:
     def label(self) -> str | None:
         """The label in English, or in whatever language there is."""
         labels = self.texts.get("label", {})
-        return labels.get("en") or next(iter(labels.values()), None)
+        return labels.get("en") or next(filter(None, labels.values()), None)
 
     def with_texts(self, texts: Texts, scores: Mapping[str, float] | None = None) -> Region:
         """A copy with these answers added to (or put in place of) its own."""
@@ -249,6 +252,11 @@ class Region:
     def from_json(cls, data: Mapping[str, Any]) -> Region:
         """Read what `to_json` wrote; `box` and `area` follow from the mask. Raises SchemaError."""
         _check_schema(data, REGION_SCHEMA)
+        with _fields(REGION_SCHEMA):
+            return cls._from_fields(data)
+
+    @classmethod
+    def _from_fields(cls, data: Mapping[str, Any]) -> Region:
         return cls(
             mask=Mask.from_coco(data["mask"]),
             model=ModelRef.from_json(data["model"]),
@@ -349,6 +357,11 @@ class Perception:
     def from_json(cls, data: Mapping[str, Any]) -> Perception:
         """Read what `to_json` wrote. Raises SchemaError."""
         _check_schema(data, PERCEPTION_SCHEMA)
+        with _fields(PERCEPTION_SCHEMA):
+            return cls._from_fields(data)
+
+    @classmethod
+    def _from_fields(cls, data: Mapping[str, Any]) -> Perception:
         return cls(
             image=data["image"],
             width=data["width"],
@@ -391,5 +404,21 @@ def _check_schema(data: Mapping[str, Any], wanted: str) -> None:
         raise SchemaError(f"Got {got!r}; wanted {wanted!r}. The file was written by another version or another tool.")
 
 
+@contextmanager
+def _fields(wanted: str) -> Iterator[None]:
+    """Make a field that is missing or of another type a SchemaError."""
+    try:
+        yield
+    except (SchemaError, PromptError, MaskError):
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SchemaError(f"Got a field missing or of another type ({error!r}); wanted {wanted!r}.") from error
+
+
 def _json_line(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    line = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # Lone surrogates (file names that are not UTF-8) cannot be encoded; JSON spells them out.
+    return _SURROGATES.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import typer
 
 from pam_plugins.cli import inspect, perceive
@@ -40,5 +43,8 @@ app.command("doctor")(inspect.doctor)
 
 def main() -> None:
     """Entry point of the script `pam`."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a letter is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     get_plugins().manager.hook.pam_commands(app=app)
     app()

@@ -7,24 +7,25 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-out = Console()
-err = Console(stderr=True)
+out = Console(emoji=False)
+err = Console(stderr=True, emoji=False)
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 
 def fail(message: object, code: int = MISUSED) -> NoReturn:
     """End the command with one sentence on stderr."""
-    err.print(f"[bold red]pam:[/] {_plain(message)}", soft_wrap=True, highlight=False)
+    err.print(f"[bold red]pam:[/] {plain(message)}", soft_wrap=True, highlight=False)
     raise typer.Exit(code)
 
 
 def note(message: object) -> None:
     """One line of information on stderr."""
-    err.print(f"[dim]{_plain(message)}[/]", soft_wrap=True, highlight=False)
+    err.print(f"[dim]{plain(message)}[/]", soft_wrap=True, highlight=False)
 
 
-def _plain(message: object) -> str:
+def plain(message: object) -> str:
+    """Text that rich prints as it is: no markup."""
     from rich.markup import escape
 
     return escape(str(message))

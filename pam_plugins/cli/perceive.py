@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out
+from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pam_core.contracts import ExportWriter, ModelInfo
     from pam_core.types import Perception, Prompt
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pam_plugins.run import Job
 
 MAX_ROWS = 60
+UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+"""What Pillow recognises by name and cannot decode by itself."""
 
 
 def command(
@@ -83,7 +86,7 @@ def _prompts(points: list[str], boxes: list[str], masks: list[Path]) -> tuple[Pr
 
     clicks = [_numbers(point, (2, 3), "--point", "X,Y or X,Y,0") for point in points]
     clicked = tuple((click[0], click[1]) for click in clicks)
-    labels = tuple(int(click[2]) if len(click) == 3 else 1 for click in clicks)
+    labels = tuple(click[2] if len(click) == 3 else 1 for click in clicks)  # the prompt refuses all but 0 and 1
     corners = [_numbers(box, (4,), "--box", "X1,Y1,X2,Y2") for box in boxes]
     drawn = [_read_mask(path) for path in masks]
     if clicked and len(corners) + len(drawn) > 1:
@@ -105,7 +108,8 @@ def _numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> li
     except ValueError:
         values = []
     if len(values) not in counts:
-        raise PromptError(f"Got {option} {text!r}; wanted {wanted} in pixels, e.g. {option} 320,240.")
+        example = "320,240" if 2 in counts else "100,80,320,240"
+        raise PromptError(f"Got {option} {text!r}; wanted {wanted} in pixels, e.g. {option} {example}.")
     return values
 
 
@@ -131,7 +135,12 @@ def _jobs(
     if prompt_file is not None:
         if prompts or everything:
             raise PromptError("Got --prompts together with other prompts; wanted one or the other.")
-        return read_jobs(prompt_file, pictures)
+        jobs = read_jobs(prompt_file, pictures)
+        if not jobs:
+            raise PromptError(
+                f"{prompt_file} holds no prompt; wanted at least one line with points, a box or a mask."
+            )
+        return jobs
     if not pictures:
         raise PromptError("Got no picture; wanted at least one, or a file of prompts that names them (--prompts).")
     if everything and prompts:
@@ -143,7 +152,8 @@ def _pictures(paths: Sequence[Path]) -> list[Path]:
     """The paths with folders replaced by the pictures in them, in order of name."""
     from PIL import Image
 
-    known = Image.registered_extensions()
+    formats = Image.registered_extensions()
+    known = {suffix for suffix, kind in formats.items() if kind in Image.OPEN and kind not in UNREADABLE}
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -170,6 +180,7 @@ def _run(
     finished = failed = resumed = regions = 0
     with ExitStack() as stack:
         results = stack.enter_context(ResultsFile(out_file)) if out_file is not None else None
+        stack.enter_context(_sentence_for(save))  # closing a writer may write too
         writers: list[ExportWriter] = [stack.enter_context(closing(w)) for w in _writers(save, exports)]
         progress = stack.enter_context(
             Progress(
@@ -193,7 +204,7 @@ def _run(
                 resumed += outcome.resumed
                 regions += len(perception.regions)
                 if perception.error is not None:
-                    err.print(f"[red]failed[/] {perception.error}", soft_wrap=True, highlight=False)
+                    err.print(f"[red]failed[/] {plain(perception.error)}", soft_wrap=True, highlight=False)
                 _add_rows(table, perception)
                 progress.advance(bar)
         except KeyboardInterrupt:
@@ -216,6 +227,16 @@ def _run(
     note("; ".join(parts) + ".")
     if failed:
         raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _sentence_for(save: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        fail(
+            f"cannot write: {error.strerror or error} ({error.filename or save}); make room and run it again.", FAILED
+        )
 
 
 def _writers(save: Path | None, exports: tuple[str, ...]) -> list[ExportWriter]:
@@ -242,4 +263,4 @@ def _add_rows(table: Table, perception: Perception) -> None:
             f"{task}: {' / '.join(answers.values())}" for task, answers in region.texts.items() if task != "label"
         )
         label = " / ".join(region.texts.get("label", {}).values())
-        table.add_row(name, label, "" if score is None else f"{score:.2f}", words)
+        table.add_row(*map(Text, (name, label, "" if score is None else f"{score:.2f}", words)))

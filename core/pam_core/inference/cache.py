@@ -10,6 +10,8 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import lru_cache
 
 from pam_core.contracts import CacheStats, ImageEmbedding, Picture
@@ -23,13 +25,17 @@ def content_key(owner: str, picture: Picture) -> str:
     return f"{owner}|{picture.shape}|{digest.hexdigest()}"
 
 
+class _TryAgainError(Exception):
+    """The computation that was waited for failed."""
+
+
 class EmbeddingCache:
     """Least recently used embeddings, up to `max_bytes`. An embedding larger than that is returned but not kept."""
 
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.max_bytes = max_bytes
         self._entries: OrderedDict[str, ImageEmbedding] = OrderedDict()
-        self._under_way: dict[str, threading.Event] = {}
+        self._under_way: dict[str, Future[ImageEmbedding]] = {}
         self._lock = threading.Lock()
         self._nbytes = self._hits = self._misses = 0
 
@@ -47,18 +53,26 @@ class EmbeddingCache:
                 waiting = self._under_way.get(key)
                 if waiting is None:
                     self._misses += 1
-                    self._under_way[key] = done = threading.Event()
+                    done: Future[ImageEmbedding] = Future()
+                    self._under_way[key] = done
                     break
-            waiting.wait()
+            with suppress(_TryAgainError):
+                embedding = waiting.result()
+                with self._lock:
+                    self._hits += 1
+                return embedding
         try:
             embedding = compute()
             with self._lock:
                 self._keep(key, embedding)
-            return embedding
-        finally:
+                del self._under_way[key]
+        except BaseException:
             with self._lock:
                 del self._under_way[key]
-            done.set()
+            done.set_exception(_TryAgainError())
+            raise
+        done.set_result(embedding)
+        return embedding
 
     def _keep(self, key: str, embedding: ImageEmbedding) -> None:
         if embedding.nbytes > self.max_bytes:

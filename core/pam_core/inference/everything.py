@@ -61,4 +61,5 @@ class GridProposer:
 
 
 def _confidence(region: Region) -> float:
-    return (region.predicted_iou or 0.0) * (region.stability if region.stability is not None else 1.0)
+    iou, stability = region.predicted_iou, region.stability
+    return (1.0 if iou is None else iou) * (1.0 if stability is None else stability)
