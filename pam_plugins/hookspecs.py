@@ -12,6 +12,7 @@ import pluggy
 
 if TYPE_CHECKING:
     import typer
+
     from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
     from pam_core.types import Feedback, Perception, Task
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from pam_core.contracts import Generation, ImageEmbedding, ModelInfo, Picture, RegionModel, UnsupportedError
 from pam_core.images import PictureError, read_picture
 from pam_core.inference.cache import content_key, shared_cache
 from pam_core.types import Perception, Prompt, PromptError, Region, language_codes
-
 from pam_plugins import registry
 from pam_plugins.manager import get_plugins
 

@@ -8,7 +8,6 @@ from typing import Protocol, TypeVar
 
 from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
 from pam_core.types import Task
-
 from pam_plugins.manager import get_plugins
 
 

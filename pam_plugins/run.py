@@ -12,7 +12,6 @@ from pam_core.contracts import ExportWriter, Picture, RegionModel
 from pam_core.images import PictureError, read_picture
 from pam_core.masks import MaskError
 from pam_core.types import Perception, Prompt, PromptError
-
 from pam_plugins.manager import get_plugins
 from pam_plugins.perceive import Options, perceive
 from pam_plugins.results import ResultsFile

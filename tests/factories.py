@@ -13,11 +13,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
+
 from pam_core.contracts import Generation, ImageEmbedding, ModelInfo, Picture
 from pam_core.masks import BoolArray, Mask
 from pam_core.types import ModelRef, Perception, Prompt, Region, language_codes
-from PIL import Image
-
 from pam_plugins.hookspecs import hookimpl
 
 COLOURS = {

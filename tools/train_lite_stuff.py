@@ -48,7 +48,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "core")]
 
 from pam_core.types import Prompt  # noqa: E402
-
 from pam_plugins.builtin.lite.loading import load_weights  # noqa: E402
 from pam_plugins.builtin.lite.networks import efficientnet, stuff_head  # noqa: E402
 from pam_plugins.builtin.lite.networks.efficientnet import EfficientNetLite2  # noqa: E402

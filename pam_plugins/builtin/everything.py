@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pam_core.contracts import Proposer
-
 from pam_plugins.hookspecs import hookimpl
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from pam_core.tasks import BUILTIN_TASKS
 from pam_core.types import Task
-
 from pam_plugins.hookspecs import hookimpl
 
 

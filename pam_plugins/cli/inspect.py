@@ -115,8 +115,8 @@ def _plugin_health() -> list[tuple[bool, str]]:
 def _models_health() -> list[tuple[bool, str]]:
     """Load each model that is ready and let it look at a picture of two colours."""
     import numpy as np
-    from pam_core.types import Prompt
 
+    from pam_core.types import Prompt
     from pam_plugins.perceive import perceive
     from pam_plugins.registry import model_infos
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from pam_core.contracts import ExportWriter, ModelInfo
     from pam_core.types import Perception, Prompt
-
     from pam_plugins.perceive import Options
     from pam_plugins.run import Job
 
@@ -52,7 +51,6 @@ def command(
     from pam_core.contracts import UnsupportedError
     from pam_core.devices import DeviceError
     from pam_core.types import PromptError
-
     from pam_plugins.perceive import Options
     from pam_plugins.registry import NotFoundError, resolve_model
     from pam_plugins.results import ResultsError
@@ -128,7 +126,6 @@ def _jobs(
     images: Sequence[Path], prompt_file: Path | None, prompts: tuple[Prompt, ...], everything: bool
 ) -> list[Job]:
     from pam_core.types import PromptError
-
     from pam_plugins.run import Job, read_jobs
 
     pictures = _pictures(images)

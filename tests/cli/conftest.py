@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pam_core.inference.cache import shared_cache
 
+from pam_core.inference.cache import shared_cache
 from pam_plugins import registry
 from pam_plugins.manager import get_plugins
 from tests.factories import FakePlugin

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
-from pam_core.contracts import Picture
-from pam_core.types import Perception, Region
 from typer.testing import CliRunner
 
+from pam_core.contracts import Picture
+from pam_core.types import Perception, Region
 from pam_plugins.cli import app, console
 from pam_plugins.hookspecs import hookimpl
 from pam_plugins.manager import get_plugins

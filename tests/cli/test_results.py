@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pam_core.types import Perception, SchemaError
 
+from pam_core.types import Perception, SchemaError
 from pam_plugins.results import ResultsError, ResultsFile, read_results
 from tests.factories import make_perception, make_region, write_pictures
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+
 from pam_core.contracts import Picture, UnsupportedError
 from pam_core.masks import Mask
 from pam_core.types import Perception, Prompt, PromptError
-
 from pam_plugins.perceive import Options, perceive
 from pam_plugins.registry import NotFoundError
 from pam_plugins.results import ResultsFile, read_results

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+
 from pam_core.masks import Mask
 from pam_core.types import ModelRef, Perception, Prompt, Region
 

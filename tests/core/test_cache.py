@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pam_core.inference.cache import DEFAULT_MAX_BYTES, EmbeddingCache, content_key, shared_cache
 
 THREADS = 16

@@ -8,11 +8,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+
 from pam_core.contracts import ImageEmbedding, Proposer
 from pam_core.inference.everything import GridProposer
 from pam_core.masks import Mask
 from pam_core.types import Prompt, Region
-
 from tests.factories import FAKE_INFO, FakeModel, Shape, shapes
 
 

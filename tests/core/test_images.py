@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pam_core.images import MAX_PIXELS, PictureError, as_rgb, read_picture
 from PIL import Image
+
+from pam_core.images import MAX_PIXELS, PictureError, as_rgb, read_picture
 
 ORIENTATION = 0x0112
 CORNERS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "black": (0, 0, 0)}

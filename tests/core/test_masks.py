@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pam_core.masks import Mask, MaskError
 
+from pam_core.masks import Mask, MaskError
 from tests.core.strategies import arrays, arrays_of, set_masks, shapes
 
 

@@ -10,6 +10,7 @@ import pytest
 import supervision
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pam_core.masks import Mask, MaskError
 from pam_core.types import (
     Language,
@@ -23,7 +24,6 @@ from pam_core.types import (
     regions_from_detections,
     regions_to_detections,
 )
-
 from tests.core import strategies
 from tests.factories import OTHER_MODEL, make_perception, make_region
 

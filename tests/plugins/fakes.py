@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from pam_core.contracts import Generation, ImageEmbedding, ModelInfo, Picture
 from pam_core.masks import Mask
 from pam_core.types import Prompt, Region
-
 from pam_plugins import hookimpl
 
 ROOT = Path(__file__).resolve().parents[2]

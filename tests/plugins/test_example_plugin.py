@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fakes import ROOT, environment, write_plugin
+
 from pam_core.contracts import Exporter, PostProcessor, RegionModel, UnsupportedError
 from pam_core.types import Perception, Prompt, PromptError
-
 from pam_plugins import load_model, perceive
 from pam_plugins.manager import Plugins
 from pam_plugins.perceive import Options

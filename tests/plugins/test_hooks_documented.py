@@ -16,10 +16,10 @@ import pluggy
 import pytest
 import typer
 from fakes import ROOT, FakeModel, FakePlugin, fake_info
-from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
-from pam_core.types import Feedback, Perception, Prompt, Task, Verdict
 from typer.testing import CliRunner
 
+from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
+from pam_core.types import Feedback, Perception, Prompt, Task, Verdict
 from pam_plugins import hookspecs, perceive, registry
 from pam_plugins.manager import Plugins
 

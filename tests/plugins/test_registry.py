@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from fakes import FakePlugin, fake_info
-from pam_core.types import Perception, Prompt, Task
 
+from pam_core.types import Perception, Prompt, Task
 from pam_plugins import hookimpl, perceive, registry
 from pam_plugins.manager import Plugins
 from pam_plugins.registry import NotFoundError

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pam_core.types import Task
-
 from pam_colour_blob.info import INFO
+from pam_core.types import Task
 from pam_plugins import hookimpl
 
 if TYPE_CHECKING:

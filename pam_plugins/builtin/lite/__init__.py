@@ -22,7 +22,6 @@ def pam_load_model(name: str, device: str) -> RegionModel | None:
     if name != INFO.name:
         return None
     from pam_core.devices import resolve_device
-
     from pam_plugins.builtin.lite.model import LiteModel
 
     return LiteModel(resolve_device(device))

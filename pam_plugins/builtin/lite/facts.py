@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+
 from pam_core.masks import BoolArray
 
 MAX_SAMPLES = 4096

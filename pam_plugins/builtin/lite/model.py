@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+
 from pam_core.contracts import Generation, ImageEmbedding, Picture, UnsupportedError
 from pam_core.masks import Mask
 from pam_core.types import Prompt, Region, language_codes
-
 from pam_plugins.builtin.lite import words_en
 from pam_plugins.builtin.lite.facts import measure
 from pam_plugins.builtin.lite.info import INFO

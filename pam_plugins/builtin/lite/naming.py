@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pam_core.masks import Box
 
+from pam_core.masks import Box
 from pam_plugins.builtin.lite.nouns import Noun, Nouns
 
 Probabilities = npt.NDArray[np.float64]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
 from pam_core.contracts import Picture, UnsupportedError
 from pam_core.masks import BoolArray, Box
 

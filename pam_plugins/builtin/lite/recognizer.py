@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from pam_core.contracts import Picture
 from pam_core.masks import Box
-
 from pam_plugins.builtin.lite.loading import load_weights
 from pam_plugins.builtin.lite.naming import Detection, Probabilities
 from pam_plugins.builtin.lite.networks import efficientnet

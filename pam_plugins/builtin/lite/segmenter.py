@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image
+
 from pam_core.contracts import Picture
 from pam_core.masks import BoolArray, Mask
 from pam_core.types import Prompt
-from PIL import Image
-
 from pam_plugins.builtin.lite.loading import load_weights
 from pam_plugins.builtin.lite.networks.mask_decoder import (
     LABEL_BOX_BOTTOM_RIGHT,
