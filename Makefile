@@ -18,7 +18,7 @@ help:
 
 demo:
 	@$(call find-python); rm -rf demo && \
-	"$$python" -m pam_plugins perceive --prompts examples/photos/clicks.jsonl --lang en,zh \
+	"$$python" -m pam_plugins perceive --prompts examples/clicks.jsonl --lang en,zh \
 	  --out demo/results.jsonl --save demo --export overlay --export html
 
 test: check
@@ -33,3 +33,6 @@ check:
 
 pam:
 	@$(call find-python); "$$python" -m pam_plugins $(ARGS)
+
+pam-python:
+	@$(call find-python); "$$python" $(ARGS)
