@@ -1,4 +1,4 @@
-"""What to call a region: class probabilities and detections in, one WordNet noun with a calibrated score out.
+"""What to call a region: class probabilities and detections in, one WordNet noun with a score out.
 
 Two networks look at a region: an ImageNet classifier at a crop around it, and a COCO detector at the whole picture.
 Where the classifier is sure, its class is the name. Where it is not, the name is the most specific more general noun
@@ -22,7 +22,7 @@ Probabilities = npt.NDArray[np.float64]
 
 MIN_SCORE = 0.35
 MIN_GENERAL_SCORE = 0.5
-"""Below these the name becomes more general. Measured on the development half of tests/data/clicks.jsonl."""
+"""Below these the name becomes more general. Set by hand; not yet fitted to data, so the score is not calibrated."""
 
 MIN_DETECTION_IOU = 0.5
 
