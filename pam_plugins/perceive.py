@@ -85,7 +85,7 @@ def perceive(
         _check_kind(region_model.info, prompt)
         prompt.check(width, height)
 
-    seconds = {"read": time.perf_counter() - started}
+    seconds = {"read": time.perf_counter() - started} if isinstance(picture, (str, Path)) else {}
     with _timed(seconds, "embed"):
         embedding = embed(region_model, pixels)
     with _timed(seconds, "segment"):
