@@ -68,15 +68,19 @@ def perceive(
     model: str | RegionModel = "auto",
     options: Options = Options(),
     name: str | None = None,
+    read_seconds: float | None = None,
 ) -> Perception:
     """Mask, label, explain and caption what `prompts` point at; without prompts, everything there is.
 
-    `picture` is a path or an RGB array (H, W, 3) uint8. Raises PictureError, PromptError, UnsupportedError or
+    `picture` is a path or an RGB array (H, W, 3) uint8; who read the array says how long that took.
+    Raises PictureError, PromptError, UnsupportedError or
     NotFoundError; none of them after the model has begun its work.
     """
     region_model = registry.load_model(model) if isinstance(model, str) else model
     started = time.perf_counter()
     pixels = _pixels(picture)
+    if isinstance(picture, (str, Path)):
+        read_seconds = time.perf_counter() - started
     height, width = pixels.shape[:2]
     tasks = options.tasks_for(region_model.info)
     proposer = None if prompts else registry.proposer(options.proposer)
@@ -85,7 +89,7 @@ def perceive(
         _check_kind(region_model.info, prompt)
         prompt.check(width, height)
 
-    seconds = {"read": time.perf_counter() - started} if isinstance(picture, (str, Path)) else {}
+    seconds = {} if read_seconds is None else {"read": read_seconds}
     with _timed(seconds, "embed"):
         embedding = embed(region_model, pixels)
     with _timed(seconds, "segment"):

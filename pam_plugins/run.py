@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +53,10 @@ def run(
             continue
         picture: Picture | None = None
         try:
+            started = time.perf_counter()
             picture = read_picture(job.path)
-            perception = perceive(picture, job.prompts, model=model, options=options, name=name)
+            read = time.perf_counter() - started
+            perception = perceive(picture, job.prompts, model=model, options=options, name=name, read_seconds=read)
         except (PictureError, PromptError) as error:
             height, width = picture.shape[:2] if picture is not None else (0, 0)
             perception = Perception(name, width, height, model.info.ref, run=key[1], error=_with_name(name, error))
