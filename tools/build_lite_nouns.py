@@ -1,7 +1,7 @@
 """Build the noun table of the embedded model ``lite`` (``pam_plugins/builtin/lite/data/nouns.json``).
 
-The table turns the 1000 ImageNet-1k classes and the 80 COCO classes into WordNet 3.0 noun synsets
-with everyday English and Chinese names, short definitions and hypernyms. Inputs:
+The table turns the 1000 ImageNet-1k classes, the 80 COCO classes and the "stuff" of
+``networks/stuff_head.py`` (sky, grass ...) into WordNet 3.0 noun synsets with everyday English and Chinese names, short definitions and hypernyms. Inputs:
 
 * ``data.noun`` of WordNet 3.0 (Debian package ``wordnet-base``);
 * ``imagenet_synsets.txt``: the 1000 WordNet ids in class order (shipped inside the ``timm`` wheel; the
@@ -49,6 +49,10 @@ toilet:n04446521 tv:n04405907 laptop:n03642806 mouse:n03793489 remote:n04074963 
 cell_phone:n02992529 microwave:n03761084 oven:n03862676 toaster:n04442312 sink:n04223580
 refrigerator:n04070727 book:n02870092 clock:n03046257 vase:n04522168 scissors:n04148054
 teddy_bear:n04399382 hair_drier:n03483316 toothbrush:n04453156"""
+
+STUFF = """building:n02913152 floor:n03365592 flower:n11669921 grass:n12102133 ground:n09334396
+mountain:n09359803 plant:n00017222 road:n04096066 rock:n09416076 sky:n09436708 tree:n13104059
+wall:n04546855 water:n14845743"""
 
 # ImageNet classes whose pictures show another WordNet sense than the one their id names.
 MOVED = {
@@ -101,6 +105,8 @@ HYPERNYMS = {
     "n04398044": ["n04531098"],  # teapot: vessel (WordNet: cooking pot)
     "n04562935": ["n04460130"],  # water tower: tower (WordNet: reservoir)
     "n04576211": ["n04524313"],  # wheeled vehicle: vehicle (WordNet: also container)
+    "n09436708": ["n00019128"],  # sky: natural object (WordNet: a gas)
+    "n14845743": ["n14940386"],  # water: liquid (WordNet: binary compound too)
     "n06359193": ["n00033020"],  # website: communication (WordNet: computer)
     "n07871810": ["n07557434"],  # meat loaf: dish (WordNet: also bread)
     "n09218315": ["n00019128"],  # honeycomb: natural object (WordNet: structure)
@@ -128,6 +134,9 @@ GLOSSES = {
     "n04238763": "a ruler with a sliding middle part, used for rapid calculations",
     "n04330267": "an apparatus for heating or cooking",
     "n04355933": "spectacles with dark lenses that protect the eyes from the sun",
+    "n09416076": "a lump or mass of hard mineral matter",
+    "n09436708": "what is seen above the earth when looking up outdoors",
+    "n14845743": "the clear liquid that falls as rain and fills rivers, lakes and seas",
     "n06359193": "a set of linked pages on the World Wide Web",
     "n07590611": "a dish of meat and vegetables cooked in a pot of simmering broth",
     "n07730033": "a thistlelike plant whose roots and stalks are eaten",
@@ -254,11 +263,12 @@ def build(wordnet_path: Path, synsets_path: Path, labels_path: Path | None) -> s
     imagenet = [MOVED.get(index, wnid) for index, wnid in enumerate(wnids)]
     pairs = [entry.split(":") for entry in COCO.split()]
     coco = [synset for _, synset in pairs]
+    stuff = [entry.split(":")[1] for entry in STUFF.split()]
     if len(set(imagenet)) != 1000 or len(set(coco)) != 80:
         raise SystemExit("class synsets are not distinct")
 
     hypernyms = {synset: HYPERNYMS.get(synset, entry.hypernyms) for synset, entry in wordnet.items()}
-    ids = closure(imagenet + coco, hypernyms)
+    ids = closure(imagenet + coco + stuff, hypernyms)
     if missing := [f"{s} {wordnet[s].lemmas[0]}" for s in ids if s not in names]:
         raise SystemExit(f"{NAMES.name} lacks: " + ", ".join(missing))
     if unused := sorted(set(names) - set(ids)):
