@@ -1,12 +1,14 @@
 """Build the noun table of the embedded model ``lite`` (``pam_plugins/builtin/lite/data/nouns.json``).
 
 The table turns the 1000 ImageNet-1k classes, the 80 COCO classes and the "stuff" of
-``networks/stuff_head.py`` (sky, grass ...) into WordNet 3.0 noun synsets with everyday English and Chinese names, short definitions and hypernyms. Inputs:
+``networks/stuff_head.py`` (sky, grass ...) into WordNet 3.0 noun synsets with everyday English and
+Chinese names, short definitions and hypernyms. Inputs:
 
 * ``data.noun`` of WordNet 3.0 (Debian package ``wordnet-base``);
 * ``imagenet_synsets.txt``: the 1000 WordNet ids in class order (shipped inside the ``timm`` wheel; the
   wheel itself may be given);
-* ``lite_names.tsv`` beside this file: English name, Chinese name and a ``general`` mark, by hand;
+* ``lite_names.tsv`` beside this file: English name, Chinese name and level (``general``, ``broad``, ``basic`` or
+  nothing: see ``Noun.level``), by hand;
 * optionally a JSON list of 1000 plain labels in class order (shipped inside the ``gradio`` wheel),
   to cross-check that order.
 
@@ -53,6 +55,8 @@ teddy_bear:n04399382 hair_drier:n03483316 toothbrush:n04453156"""
 STUFF = """building:n02913152 floor:n03365592 flower:n11669921 grass:n12102133 ground:n09334396
 mountain:n09359803 plant:n00017222 road:n04096066 rock:n09416076 sky:n09436708 tree:n13104059
 wall:n04546855 water:n14845743"""
+
+LEVELS = ("", "basic", "broad", "general")
 
 # ImageNet classes whose pictures show another WordNet sense than the one their id names.
 MOVED = {
@@ -215,16 +219,16 @@ def read_wordnet(path: Path) -> tuple[dict[str, Synset], str]:
     return synsets, " ".join(part for part in notice if part)
 
 
-def read_names(path: Path) -> dict[str, tuple[str, str, bool]]:
-    """The hand-made table: synset -> (English name or "", Chinese name or "", general)."""
-    table: dict[str, tuple[str, str, bool]] = {}
+def read_names(path: Path) -> dict[str, tuple[str, str, str]]:
+    """The hand-made table: synset -> (English name or "", Chinese name or "", level)."""
+    table: dict[str, tuple[str, str, str]] = {}
     with path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE):
             if row["synset"] in table:
                 raise SystemExit(f"{path.name}: {row['synset']} is listed twice")
-            if row["general"] not in ("", "general"):
-                raise SystemExit(f"{path.name}: {row['synset']}: bad mark {row['general']!r}")
-            table[row["synset"]] = (row["en"], row["zh"], row["general"] == "general")
+            if row["level"] not in LEVELS:
+                raise SystemExit(f"{path.name}: {row['synset']}: bad level {row['level']!r}")
+            table[row["synset"]] = (row["en"], row["zh"], row["level"])
     return table
 
 
@@ -276,11 +280,11 @@ def build(wordnet_path: Path, synsets_path: Path, labels_path: Path | None) -> s
 
     table = {}
     for synset in ids:
-        english, chinese, general = names[synset]
+        english, chinese, level = names[synset]
         lemmas = wordnet[synset].lemmas
         if synset in DROP_FROM:
             lemmas = [lemma for lemma in lemmas if lemma not in DROPPED]
-        if not chinese and not general:
+        if not chinese and level != "general":
             raise SystemExit(f"{synset} {lemmas[0]} is shown but has no Chinese name")
         table[synset] = {
             "name": english or lemmas[0],
@@ -288,7 +292,7 @@ def build(wordnet_path: Path, synsets_path: Path, labels_path: Path | None) -> s
             "lemmas": lemmas,
             "gloss": GLOSSES.get(synset, wordnet[synset].gloss),
             "hypernyms": hypernyms[synset],
-            "general": general,
+            "level": level,
         }
     source = {
         "wordnet": "WordNet 3.0 noun synsets, with the changes listed here",

@@ -225,9 +225,9 @@ def test_data_is_small_sourced_and_names_its_changes(raw: dict) -> None:
 def test_data_matches_the_hand_made_names(nouns: Nouns) -> None:
     with (ROOT / "tools" / "lite_names.tsv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    table = {row["synset"]: (row["en"], row["zh"], row["general"] == "general") for row in rows}
+    table = {row["synset"]: (row["en"], row["zh"], row["level"]) for row in rows}
     assert len(table) == len(rows)
-    assert table == {noun.id: (noun.name, noun.zh, noun.general) for noun in nouns.values()}
+    assert table == {noun.id: (noun.name, noun.zh, noun.level) for noun in nouns.values()}
 
 
 def test_loading_is_quick_and_happens_once() -> None:

@@ -1,4 +1,5 @@
-"""The nouns the embedded model can say: WordNet synsets above the ImageNet-1k and COCO classes.
+"""The nouns the embedded model can say: the ImageNet-1k and COCO classes, "stuff" (sky, grass), and
+the WordNet synsets above them.
 
 Loads ``data/nouns.json`` (built by ``tools/build_lite_nouns.py``) with the standard library alone.
 """
@@ -22,15 +23,20 @@ class Noun:
     name: str
     """Everyday English name, lower case but for proper names."""
     zh: str
-    """Chinese name; empty only where `general` is true."""
+    """Chinese name; empty only where the noun is general."""
     lemmas: tuple[str, ...]
     """WordNet's words for it, the usual one first."""
     gloss: str
     """A short English definition."""
     hypernyms: tuple[str, ...]
     """Ids of the synsets directly above; empty at the root."""
-    general: bool
-    """Too broad to be useful as a label ("object", "artifact")."""
+    level: str
+    """How the noun is used: "basic", what people say first ("bird"); "broad", said for want of better ("animal");
+    "general", too broad to be a label at all ("artifact"); else empty. Chosen by hand."""
+
+    @property
+    def general(self) -> bool:
+        return self.level == "general"
 
 
 class Nouns(Mapping[str, Noun]):
@@ -105,7 +111,7 @@ def _load() -> Nouns:
     path = resources.files("pam_plugins.builtin.lite") / "data" / "nouns.json"
     data = json.loads(path.read_text(encoding="utf-8"))
     nouns = {
-        synset: Noun(synset, n["name"], n["zh"], tuple(n["lemmas"]), n["gloss"], tuple(n["hypernyms"]), n["general"])
+        synset: Noun(synset, n["name"], n["zh"], tuple(n["lemmas"]), n["gloss"], tuple(n["hypernyms"]), n["level"])
         for synset, n in data["synsets"].items()
     }
     return Nouns(nouns, tuple(data["imagenet"]), tuple(data["coco"]))
