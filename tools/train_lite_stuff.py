@@ -52,7 +52,7 @@ from pam_plugins.builtin.lite.loading import load_weights  # noqa: E402
 from pam_plugins.builtin.lite.networks import efficientnet, stuff_head  # noqa: E402
 from pam_plugins.builtin.lite.networks.efficientnet import EfficientNetLite2  # noqa: E402
 from pam_plugins.builtin.lite.networks.stuff_head import CLASSES, StuffHead  # noqa: E402
-from pam_plugins.builtin.lite.recognizer import MARGINS, _crop  # noqa: E402
+from pam_plugins.builtin.lite.recognizer import MARGIN, crop_square  # noqa: E402
 from pam_plugins.builtin.lite.segmenter import Segmenter  # noqa: E402
 
 ANNOTATIONS = Path(__file__).with_name("lite_stuff_annotations.jsonl")
@@ -208,7 +208,7 @@ def region_features(classifier: EfficientNetLite2, picture: Pixels, mask: npt.ND
     box = tuple(map(float, stuff_head._box(mask)))
     rows = []
     for shown in (picture, lowered(picture)):
-        crops = np.stack([_crop(shown, box, MARGINS[0]), _crop(shown, stuff_head.inner_square(mask), 0.0)])
+        crops = np.stack([crop_square(shown, box, MARGIN), crop_square(shown, stuff_head.inner_square(mask), 0.0)])
         pixels = torch.from_numpy(np.concatenate([crops, crops[:, :, ::-1]])).permute(0, 3, 1, 2).float()
         pooled = classifier.pooled_features((pixels - efficientnet.PIXEL_MEAN) / efficientnet.PIXEL_STD)
         measured = torch.from_numpy(stuff_head.measure(shown, mask))

@@ -116,11 +116,9 @@ class LiteModel:
             return []
         masks = [region.mask.array for region in regions]
         facts = measure(seen.picture, masks)
-        probabilities = self.recognizer.classify(seen.picture, [region.box for region in regions])
-        names = [
-            self.namer.name(row, region.box, seen.detections)
-            for row, region in zip(probabilities, regions, strict=True)
-        ]
+        boxes = [region.box for region in regions]
+        looks = self.recognizer.look(seen.picture, list(zip(masks, boxes, strict=True)))
+        names = [self.namer.name(look, box, seen.detections) for look, box in zip(looks, boxes, strict=True)]
         read = [
             self._reader.read(seen.picture, region.box, mask) if "text" in tasks else None
             for region, mask in zip(regions, masks, strict=True)

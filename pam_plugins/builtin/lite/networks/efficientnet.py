@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -118,19 +117,6 @@ class EfficientNetLite2(nn.Module):
         return self.classifier(self.pooled_features(x))
 
 
-def normalize_crop(image: Tensor, size: int = IMAGE_SIZE) -> Tensor:
-    """Resize whole pictures to the classifier's square input, without keeping their aspect ratio.
-
-    Args:
-        image: (3, H, W) or (B, 3, H, W) RGB, any dtype, values 0..255.  Cut it square first.
-        size: side of the square in pixels.
-
-    Returns:
-        (B, 3, size, size) float32, roughly -1..1.
-    """
-    x = image.to(torch.float32)
-    if x.ndim == 3:
-        x = x[None]
-    if x.shape[-2:] != (size, size):
-        x = F.interpolate(x, (size, size), mode="bicubic", align_corners=False, antialias=True).clamp(0, 255)
-    return (x - PIXEL_MEAN) / PIXEL_STD
+def normalize(pixels: Tensor) -> Tensor:
+    """Square crops (B, 3, 260, 260) with values 0..255 as the network wants them: float32, about -1..1."""
+    return (pixels.float() - PIXEL_MEAN) / PIXEL_STD

@@ -114,7 +114,6 @@ class MaskDecoder(nn.Module):
         Returns:
             Logits (B, 4, 4H, 4W), foreground where > 0, and predicted IoUs (B, 4).  Output 0 is the
             single-mask token's; 1 to 3 are for ambiguous prompts (roughly part, whole, group).
-            :func:`reference_choice` picks as the published SAM export does.
         """
         batch, (height, width) = len(points), image_embedding.shape[-2:]
         frame = (STRIDE * height, STRIDE * width)
@@ -141,22 +140,6 @@ class MaskDecoder(nn.Module):
         kernels = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(mlps)], dim=1)  # (B, 4, 32)
         logits = (kernels @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
         return logits, decoder.iou_prediction_head(tokens[:, 0])
-
-
-def reference_choice(iou: Tensor, num_points: int) -> Tensor:
-    """Which mask the reference SAM export returns for each prompt.
-
-    Args:
-        iou: (B, 4) predicted IoUs.
-        num_points: points per row *with* the padding point and the box corners.
-
-    Returns:
-        (B,) index: with three or more points token 0, which is meant for clear prompts; otherwise the best
-        of tokens 1 to 3 by predicted IoU.  (``SamOnnxModel.select_masks`` in segment-anything.)
-    """
-    if num_points > 2:
-        return iou.new_zeros(len(iou), dtype=torch.long)
-    return iou[:, 1:].argmax(dim=1) + 1
 
 
 def upscale_logits(logits: Tensor, size: tuple[int, int], frame: int = 1024) -> Tensor:

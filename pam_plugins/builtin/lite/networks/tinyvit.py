@@ -179,7 +179,7 @@ class LayerNorm2d(nn.Module):
 class TinyViT(nn.Module):
     """MobileSAM's image encoder: (B, 3, H, W) normalised RGB -> (B, 256, ceil(H/16), ceil(W/16)).
 
-    The weights were trained on 1024 x 1024 frames (see :func:`normalize_frame`), for which the output is
+    The weights were trained on 1024 x 1024 frames (see :func:`framed`), for which the output is
     (B, 256, 64, 64).  Any other size works too; smaller frames are faster and somewhat less exact.
     ``.to(memory_format=torch.channels_last)`` makes it about a sixth faster on a CPU.
     """
@@ -229,27 +229,19 @@ class TinyViT(nn.Module):
         return self.neck(self.forward_features(x)[-1])
 
 
-def normalize_frame(image: Tensor, size: int = FRAME_SIZE) -> Tensor:
-    """Bring a picture into the encoder's square frame.
+def framed(pixels: Tensor, size: int = FRAME_SIZE) -> Tensor:
+    """Bring a picture that fits the encoder's square frame into it.
 
     Args:
-        image: (3, H, W) or (B, 3, H, W) RGB, any dtype, values 0..255.
+        pixels: (3, H, W) RGB, any dtype, values 0..255, its long side ``size``.
         size: side of the square frame in pixels.
 
     Returns:
-        (B, 3, size, size) float32: the long side scaled to ``size``, normalised, and zero-padded on the
-        right and at the bottom (the padding is zero *after* the normalisation).  A point (x, y) of the
-        picture lies at (x, y) * size / max(H, W) in the frame.
+        (1, 3, size, size) float32, normalised, and zero-padded on the right and at the bottom (the padding is
+        zero *after* the normalisation).
     """
-    x = image.to(torch.float32)
-    if x.ndim == 3:
-        x = x[None]
-    height, width = x.shape[-2:]
-    scale = size / max(height, width)
-    resized = (max(1, round(height * scale)), max(1, round(width * scale)))
-    if resized != (height, width):
-        x = F.interpolate(x, resized, mode="bilinear", align_corners=False, antialias=True)
-    mean = x.new_tensor(PIXEL_MEAN).view(1, 3, 1, 1)
-    std = x.new_tensor(PIXEL_STD).view(1, 3, 1, 1)
-    x = (x - mean) / std
-    return F.pad(x, (0, size - resized[1], 0, size - resized[0]))
+    height, width = pixels.shape[-2:]
+    x = pixels.to(torch.float32)
+    mean, std = x.new_tensor(PIXEL_MEAN), x.new_tensor(PIXEL_STD)
+    x = (x - mean[:, None, None]) / std[:, None, None]
+    return F.pad(x, (0, size - width, 0, size - height))[None]
