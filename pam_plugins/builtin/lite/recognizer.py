@@ -111,7 +111,8 @@ def _array(probabilities: torch.Tensor) -> npt.NDArray[np.float64]:
 
 def _shrunk(mask: BoolArray, box: Box) -> npt.NDArray[np.float32]:
     """A region's mask in the square that `crop_square` cuts, (S, S), 1 inside and 0 outside."""
-    return crop_square(mask.view(np.uint8) * 255, box, MARGIN, fill=0).astype(np.float32) / 255
+    inside = crop_square(mask.view(np.uint8) * 255, box, MARGIN, fill=0)
+    return (inside / 255).astype(np.float32)
 
 
 def crop_square(picture: npt.NDArray[np.uint8], box: Box, margin: float, fill: int = FILL) -> npt.NDArray[np.uint8]:
