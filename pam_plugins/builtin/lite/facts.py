@@ -78,8 +78,8 @@ def colour_names(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.str_]:
     for top, name in reversed(_HUES):  # from the last to the first, so that the lowest fitting border wins
         names[_coloured(light, chroma) & (hue < top)] = name
     warm = _coloured(light, chroma) & (hue >= 30) & (hue < 95)
-    names[warm & (light < 60) & (chroma < 55)] = "brown"
-    names[warm & (light >= 60) & (chroma < 32)] = "beige"
+    names[warm & (light < 60) & (chroma < np.where(hue < 80, 55, 38))] = "brown"  # a lemon in shadow stays yellow
+    names[warm & (light >= 60) & (chroma < np.where(hue < 85, 38, 32))] = "beige"
     reddish = _coloured(light, chroma) & ((hue < 30) | (hue >= 330))
     names[reddish & (light > 65)] = "pink"
     names[reddish & (light < 35) & (chroma < 30)] = "brown"
@@ -91,7 +91,7 @@ _HUES = (
     (74, "orange"),
     (105, "yellow"),
     (185, "green"),
-    (290, "blue"),
+    (303, "blue"),
     (330, "purple"),
     (346, "pink"),
     (361, "red"),

@@ -21,8 +21,8 @@ from pam_plugins.builtin.lite.nouns import Noun, Nouns
 
 FloatArray = npt.NDArray[np.float64]
 
-MIN_SCORE = 0.2
-"""Below this share not even the best noun is worth saying."""
+MIN_USE = 0.2
+"""Below this expected use not even the best noun is worth saying; so the less a noun says, the surer it must be."""
 
 CLASS_USE = 1.0
 KNOWN_USE = 0.97
@@ -40,16 +40,14 @@ SURE_DETECTION_SCORE = 0.65
 MAX_DETECTION_SHARE = 0.95
 """A detection's share of the distribution grows from nothing at the first score to the last at the second."""
 
-BREADTH = 0.05
+BREADTH = 0.03
 """How readily a detection stays at its own class ("boat") rather than at the classes of its kind ("canoe")."""
 
 DETECTED_AS = {
     "n03147509": ("n03063599", "n07920052"),  # cup: coffee mug, espresso
     "n04592099": ("n03443371", "n07892512", "n02823750"),  # wine glass: goblet, red wine, beer glass
     "n02870092": ("n07248320", "n06596364", "n02840245"),  # book: book jacket, comic book, binder
-    "n02880940": ("n04263257", "n03775546"),  # bowl: soup bowl, mixing bowl
     "n02876657": ("n07892512",),  # bottle: red wine
-    "n02402425": ("n02403003",),  # cow: ox
 }
 """Classes that a detector of the first takes in too, though no kind of it in WordNet."""
 
@@ -109,10 +107,10 @@ class Namer:
         """The noun for a region with this tight box."""
         shares = self._shares(look, detected_shares(box, detections))
         scores = self._covers @ shares
-        best = int((self._use * scores).argmax())
-        score = float(scores[best])
+        use = self._use * scores
+        best = int(use.argmax())
         guesses = tuple((self.nouns[self._classes[i]], float(shares[i])) for i in np.argsort(-shares)[:3])
-        return Name(self._says[best] if score >= MIN_SCORE else None, score, guesses)
+        return Name(self._says[best] if use[best] >= MIN_USE else None, float(scores[best]), guesses)
 
     def _shares(self, look: Look, detected: Mapping[str, float]) -> FloatArray:
         """One distribution over all classes. What is not detected is stuff or a thing, as the stuff head has it."""

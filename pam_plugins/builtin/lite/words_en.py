@@ -42,7 +42,10 @@ _UNCOUNTED = (
     "red wine",
     "chocolate sauce",
     "dough",
+    "grass",
+    "water",
 )
+_ONLY_ONE = ("sky", "ground", "floor")
 
 
 def label(name: Name) -> str:
@@ -96,13 +99,15 @@ def _subject(name: Name, facts: Facts) -> str:
 def _other(name: Name, other: Name) -> str:
     noun = label(other)
     same = name.noun is not None and other.noun is not None and name.noun.id == other.noun.id
-    return f"another {noun}" if same and not _is_plural(noun) else with_article(noun)
+    return f"another {noun}" if same and with_article(noun).startswith(("a ", "an ")) else with_article(noun)
 
 
 def with_article(noun: str) -> str:
-    """The noun with "a" or "an", or without where it is plural or cannot be counted."""
+    """The noun with "a" or "an", "the" where there is only one, or nothing where it is plural or cannot be counted."""
     if _is_plural(noun) or noun.endswith(_UNCOUNTED):
         return noun
+    if noun.endswith(_ONLY_ONE):
+        return f"the {noun}"
     sounded = noun.lower()
     vowel = sounded.startswith(("a", "e", "i", "o", "u", "hour")) and not sounded.startswith(
         ("uni", "eu", "one", "use", "uku")

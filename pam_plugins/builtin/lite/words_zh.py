@@ -52,6 +52,16 @@ _MEASURES = (
     ("n04379243", "张"),  # table
     ("n11669921", "朵"),  # flower
     ("n13104059", "棵"),  # tree
+    ("n00017222", "株"),  # plant
+    ("n09359803", "座"),  # mountain
+    ("n09416076", "块"),  # rock
+    ("n04096066", "条"),  # road
+    ("n04546855", "面"),  # wall
+    ("n09436708", "片"),  # sky
+    ("n12102133", "片"),  # grass
+    ("n14845743", "片"),  # water
+    ("n09334396", "片"),  # ground
+    ("n03365592", "片"),  # floor
 )
 """Measure words by the first of these synsets that a noun is a kind of."""
 
