@@ -95,7 +95,7 @@ class Namer:
             for above in (synset, *nouns.ancestors(synset), *also):
                 if above in rows:
                     covers[rows[above], column] = True
-        self._covers = covers.astype(np.float64)
+        self._covers = covers.nonzero()
         self._use = np.array([_use(noun, set(nouns.imagenet), {*nouns.coco, *stuff}) for noun in self._says])
         things = len(nouns.imagenet)
         self._detected = {
@@ -106,7 +106,8 @@ class Namer:
     def name(self, look: Look, box: Box, detections: Sequence[Detection]) -> Name:
         """The noun for a region with this tight box."""
         shares = self._shares(look, detected_shares(box, detections))
-        scores = self._covers @ shares
+        nouns, classes = self._covers
+        scores = np.bincount(nouns, shares[classes], len(self._says))
         use = self._use * scores
         best = int(use.argmax())
         guesses = tuple((self.nouns[self._classes[i]], float(shares[i])) for i in np.argsort(-shares)[:3])

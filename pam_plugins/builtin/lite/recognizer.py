@@ -48,8 +48,11 @@ class Recognizer:
 
     @classmethod
     def load(cls, device: torch.device, nouns: Nouns) -> Recognizer:
+        classifier = load_weights(EfficientNetLite2(), "efficientnet_lite2", device)
+        # As the crops lie in memory; a third faster on a CPU.
+        classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(
-            load_weights(EfficientNetLite2(), "efficientnet_lite2", device),
+            classifier,
             load_weights(StuffHead(), "stuff_head", device),
             load_weights(CocoDetector(), "coco_detector", device),
             nouns,

@@ -58,6 +58,8 @@ class SameConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
         kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride == 1:  # the padding is even, and the convolution pads without a copy
+            return F.conv2d(x, self.weight, self.bias, padding=kernel // 2, groups=self.groups)
         pads = []
         for side in (x.shape[-1], x.shape[-2]):
             total = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
@@ -78,8 +80,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', ceil(H / stride), ceil(W / stride))."""
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = F.relu6(self.depthwise(y))
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = F.relu6(self.depthwise(y), inplace=True)
         y = self.project(y)
         return x + y if self.residual else y
 
@@ -105,8 +107,8 @@ class EfficientNetLite2(nn.Module):
 
     def feature_map(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 1280, ceil(H/32), ceil(W/32)), the last convolution's output."""
-        x = F.relu6(self.stem(x))
-        return F.relu6(self.head(self.blocks(x)))
+        x = F.relu6(self.stem(x), inplace=True)
+        return F.relu6(self.head(self.blocks(x)), inplace=True)
 
     def pooled_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 1280), the mean of the feature map over the picture."""
