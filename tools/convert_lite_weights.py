@@ -181,23 +181,10 @@ def mask_decoder(members: list[bytes]) -> dict[str, Tensor]:
     """MobileSAM's sam.onnx -> :class:`MaskDecoder`."""
     rules = {
         r"^model\.": "",
-        r"^(transformer|output_upscaling|output_hypernetworks|iou_prediction)": r"mask_decoder.\1",
-        r"^mask_downscaling": "prompt_encoder.mask_downscaling",
-        r"pe_layer\.positional_encoding_gaussian_matrix": "shared_embedding.positional_embedding",
-        r"point_embeddings": "point_embed",
-        r"mask_downscaling\.0": "mask_embed.conv1",
-        r"mask_downscaling\.1": "mask_embed.layer_norm1",
-        r"mask_downscaling\.3": "mask_embed.conv2",
-        r"mask_downscaling\.4": "mask_embed.layer_norm2",
-        r"mask_downscaling\.6": "mask_embed.conv3",
-        r"output_upscaling\.0": "upscale_conv1",
-        r"output_upscaling\.1": "upscale_layer_norm",
-        r"output_upscaling\.3": "upscale_conv2",
-        r"norm_final_attn": "layer_norm_final_attn",
-        r"(layers\.\d)\.norm(\d)": r"\1.layer_norm\2",
-        r"(mlps\.\d|iou_prediction_head)\.layers\.0": r"\1.proj_in",
-        r"(mlps\.\d|iou_prediction_head)\.layers\.1": r"\1.layers.0",
-        r"(mlps\.\d|iou_prediction_head)\.layers\.2": r"\1.proj_out",
+        r"^(mask_decoder|prompt_encoder)\.": "",
+        r"^pe_layer\.positional_encoding_gaussian_matrix": "positions",
+        r"mlp\.lin1": "mlp.layers.0",
+        r"mlp\.lin2": "mlp.layers.1",
     }
     found: dict[str, np.ndarray] = {}
     for node, _, name, array in onnx_weights(members[0]):
@@ -207,10 +194,10 @@ def mask_decoder(members: list[bytes]) -> dict[str, Tensor]:
         elif node.op_type == "MatMul":
             found[f"{path}.weight"] = array.T
         elif node.op_type == "Expand":  # (1, 5, 256): the IoU token and the four mask tokens
-            found["mask_decoder.iou_token.weight"] = array[0, :1]
-            found["mask_decoder.mask_tokens.weight"] = array[0, 1:]
+            found["iou_token.weight"] = array[0, :1]
+            found["mask_tokens.weight"] = array[0, 1:]
         elif array.shape == (1, 256, 1, 1):
-            found["prompt_encoder.no_mask_embed.weight"] = array.reshape(1, 256)
+            found["no_mask_embed.weight"] = array.reshape(1, 256)
         else:  # the affine part of a channels-first layer norm
             found[f"{path}.{'weight' if node.op_type == 'Mul' else 'bias'}"] = array.reshape(-1)
     return {rename(name, rules): torch.tensor(array) for name, array in found.items()}
@@ -324,7 +311,7 @@ CONVERSIONS = (
 def to_stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The precision each tensor is shipped in; see this module's docstring."""
     return {
-        name: tensor.contiguous().to(torch.float16 if tensor.ndim > 1 and "positional" not in name else torch.float32)
+        name: tensor.contiguous().to(torch.float16 if tensor.ndim > 1 and name != "positions" else torch.float32)
         for name, tensor in sorted(tensors.items())
     }
 

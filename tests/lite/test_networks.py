@@ -166,7 +166,7 @@ def test_mask_decoder_matches_the_onnx_decoder(
 
 def test_the_transformer_has_the_originals_epsilon(decoder: MaskDecoder) -> None:
     # transformers' default, 1e-6, shifts the logits by about 0.1, which the tolerances above may not notice.
-    transformer = decoder.mask_decoder.transformer
+    transformer = decoder.transformer
     norms = [module for module in transformer.modules() if isinstance(module, nn.LayerNorm)]
     assert len(norms) == 9
     assert {norm.eps for norm in norms} == {1e-5}

@@ -103,7 +103,7 @@ def _other(name: Name, other: Name) -> str:
 
 
 def with_article(noun: str) -> str:
-    """The noun with "a" or "an", "the" where there is only one, or nothing where it is plural or cannot be counted."""
+    """The noun with "a", "an" or "the" (of which there is one), or without where plural or not counted."""
     if _is_plural(noun) or noun.endswith(_UNCOUNTED):
         return noun
     if noun.endswith(_ONLY_ONE):

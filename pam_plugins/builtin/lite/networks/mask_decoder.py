@@ -1,9 +1,7 @@
 """SAM's prompt encoder and mask decoder, batched over prompts, returning all four masks of every prompt.
 
-Source of the architecture: "Segment Anything" (Kirillov et al., 2023, appendix A).  The layers are those of
-``transformers.models.sam.modeling_sam`` (Apache-2.0); this module only embeds the prompts itself, since
-transformers takes boxes and points through separate arguments and so cannot mix them in one batch, and keeps
-the outputs of all mask tokens, of which transformers returns either the first or the other three.
+Source of the architecture: "Segment Anything" (Kirillov et al., 2023, appendix A). Names of parameters are the
+original's.
 """
 
 from __future__ import annotations
@@ -11,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from pam_core.model.two_way_transformer import MLP, TwoWayTransformer
 
 #: What a prompt point's label says.
 LABEL_PADDING = -1
@@ -21,6 +21,8 @@ LABEL_BOX_BOTTOM_RIGHT = 3
 
 #: Pixels of the encoder's frame per cell of the image embedding.
 STRIDE = 16
+
+DIM = 256
 
 #: Outputs per prompt: token 0 is the single-mask output, tokens 1 to 3 are the multimask ones.
 NUM_MASKS = 4
@@ -41,20 +43,35 @@ class MaskDecoder(nn.Module):
     Big batches gain nothing on a CPU: one thread took 0.06 s a row for 1 to 8 rows, 0.07 to 0.08 s for 32.
     """
 
+    positions: Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        # Imported here because transformers' model code takes more than a second to import, which callers
-        # that only look at this package should not pay.
-        from transformers.models.sam.configuration_sam import SamConfig
-        from transformers.models.sam.modeling_sam import SamMaskDecoder, SamPromptEncoder
-
-        config = SamConfig()
-        # The original's transformer has torch's default epsilon; transformers' 1e-6 shifts logits by 0.1.
-        config.mask_decoder_config.layer_norm_eps = 1e-5
-        # A decoder built outside a SamModel has no attention implementation chosen for it.
-        config.mask_decoder_config._attn_implementation = "sdpa"
-        self.prompt_encoder = SamPromptEncoder(config)
-        self.mask_decoder = SamMaskDecoder(config.mask_decoder_config)
+        self.register_buffer("positions", torch.zeros(2, DIM // 2))
+        self.point_embeddings = nn.ModuleList(nn.Embedding(1, DIM) for _ in range(4))
+        self.not_a_point_embed = nn.Embedding(1, DIM)
+        self.no_mask_embed = nn.Embedding(1, DIM)
+        self.mask_downscaling = nn.Sequential(
+            nn.Conv2d(1, 4, 2, stride=2),
+            ChannelNorm(4),
+            nn.GELU(),
+            nn.Conv2d(4, 16, 2, stride=2),
+            ChannelNorm(16),
+            nn.GELU(),
+            nn.Conv2d(16, DIM, 1),
+        )
+        self.iou_token = nn.Embedding(1, DIM)
+        self.mask_tokens = nn.Embedding(NUM_MASKS, DIM)
+        self.transformer = TwoWayTransformer(depth=2, dim=DIM, heads=8, mlp_dim=2048)
+        self.output_upscaling = nn.Sequential(
+            nn.ConvTranspose2d(DIM, DIM // 4, 2, stride=2),
+            ChannelNorm(DIM // 4),
+            nn.GELU(),
+            nn.ConvTranspose2d(DIM // 4, DIM // 8, 2, stride=2),
+            nn.GELU(),
+        )
+        self.output_hypernetworks_mlps = nn.ModuleList(MLP(DIM, DIM, DIM, DIM // 8) for _ in range(NUM_MASKS))
+        self.iou_prediction_head = MLP(DIM, DIM, DIM, NUM_MASKS)
 
     def encode_points(self, points: Tensor, labels: Tensor, frame: tuple[int, int]) -> Tensor:
         """Embed prompt points.
@@ -67,14 +84,19 @@ class MaskDecoder(nn.Module):
         Returns:
             (B, N, 256).
         """
-        encoder = self.prompt_encoder
+        height, width = frame
         # +0.5: from a pixel's index to its centre.
-        position = encoder.shared_embedding((points + 0.5)[:, None], frame)[:, 0]  # (B, N, 256)
-        table = torch.cat([kind.weight for kind in encoder.point_embed])  # (4, 256)
+        position = self._encode_positions((points + 0.5) / points.new_tensor([width, height]))  # (B, N, 256)
+        table = torch.cat([*self.point_embeddings.parameters()])  # (4, 256)
         embedded = position + table[labels.clamp(min=0).long()]
         padding = (labels == LABEL_PADDING)[..., None]
         # A padding point loses its position altogether.
-        return torch.where(padding, encoder.not_a_point_embed.weight, embedded)
+        return torch.where(padding, self.not_a_point_embed.weight, embedded)
+
+    def _encode_positions(self, positions: Tensor) -> Tensor:
+        """Random Fourier features of positions (..., 2) in 0..1 -> (..., 256)."""
+        angles = 2 * torch.pi * ((2 * positions - 1) @ self.positions)
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
     def encode_masks(self, mask_input: Tensor | None, height: int, width: int) -> Tensor:
         """Embed mask prompts: (B, 1, 4 * height, 4 * width) logits -> (B, 256, height, width).
@@ -82,23 +104,22 @@ class MaskDecoder(nn.Module):
         Without masks the answer is the learned "no mask" embedding, (1, 256, 1, 1), to be broadcast.
         """
         if mask_input is None:
-            return self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
+            return self.no_mask_embed.weight[:, :, None, None]
         expected = (4 * height, 4 * width)
         if mask_input.ndim != 4 or mask_input.shape[1] != 1 or tuple(mask_input.shape[-2:]) != expected:
             raise ValueError(
                 f"mask_input must be (B, 1, {expected[0]}, {expected[1]}) for an image embedding of "
                 f"{height} x {width}, got {tuple(mask_input.shape)}"
             )
-        return self.prompt_encoder.mask_embed(mask_input)
+        return self.mask_downscaling(mask_input)
 
     def encode_grid(self, height: int, width: int) -> Tensor:
-        """Positional encoding of the image embedding's cells, (1, 256, height, width)."""
-        weight = self.prompt_encoder.no_mask_embed.weight
+        """Positional encoding of the image embedding's cells, (1, height * width, 256)."""
+        weight = self.no_mask_embed.weight
         ys = (torch.arange(height, device=weight.device, dtype=weight.dtype) + 0.5) / height
         xs = (torch.arange(width, device=weight.device, dtype=weight.dtype) + 0.5) / width
         grid_y, grid_x = torch.meshgrid(ys, xs, indexing="ij")
-        grid = torch.stack([grid_x, grid_y], dim=-1)  # (height, width, 2), in 0..1
-        return self.prompt_encoder.shared_embedding(grid).permute(2, 0, 1)[None]
+        return self._encode_positions(torch.stack([grid_x, grid_y], dim=-1)).flatten(0, 1)[None]
 
     def forward(
         self, image_embedding: Tensor, points: Tensor, labels: Tensor, mask_input: Tensor | None = None
@@ -121,25 +142,28 @@ class MaskDecoder(nn.Module):
         image = image_embedding + self.encode_masks(mask_input, height, width)
         image = image.expand(batch, -1, -1, -1)  # (B, 256, H, W)
 
-        decoder = self.mask_decoder
-        output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])  # (5, 256)
+        output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, 256)
         tokens = torch.cat([output_tokens.expand(batch, -1, -1), prompt_tokens], dim=1)  # (B, 5 + N, 256)
-        # transformers has one more dimension, prompts per picture; here every row is a picture of its own.
-        tokens, cells = decoder.transformer(
-            point_embeddings=tokens[:, None],
-            image_embeddings=image,
-            image_positional_embeddings=self.encode_grid(height, width).expand(batch, -1, -1, -1),
-            attention_similarity=None,
-        )[:2]
-        tokens = tokens[:, 0]  # (B, 5 + N, 256)
-        image = cells[:, 0].transpose(1, 2).reshape(batch, -1, height, width)
-
-        upscaled = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(image)))
-        upscaled = decoder.activation(decoder.upscale_conv2(upscaled))  # (B, 32, 4H, 4W)
-        mlps = decoder.output_hypernetworks_mlps
+        cells = image.flatten(2).transpose(1, 2)  # (B, HW, 256)
+        tokens, cells = self.transformer(tokens, cells, self.encode_grid(height, width))
+        upscaled = self.output_upscaling(cells.transpose(1, 2).unflatten(2, (height, width)))  # (B, 32, 4H, 4W)
+        mlps = self.output_hypernetworks_mlps
         kernels = torch.stack([mlp(tokens[:, 1 + i]) for i, mlp in enumerate(mlps)], dim=1)  # (B, 4, 32)
         logits = (kernels @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
-        return logits, decoder.iou_prediction_head(tokens[:, 0])
+        return logits, self.iou_prediction_head(tokens[:, 0])
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.layer_norm(x.movedim(1, -1), self.weight.shape, self.weight, self.bias, 1e-6)
+        return x.movedim(-1, 1)
 
 
 def upscale_logits(logits: Tensor, size: tuple[int, int], frame: int = 1024) -> Tensor:
