@@ -7,16 +7,20 @@ to a comma-separated list of their names; set to nothing, it loads none.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import pluggy
 
 from pam_plugins import hookspecs
+
+logger = logging.getLogger(__name__)
 
 BUILTIN_PLUGINS = (
     "pam_plugins.builtin.tasks",
@@ -28,7 +32,7 @@ BUILTIN_PLUGINS = (
 
 @dataclass(frozen=True)
 class PluginStatus:
-    """One plugin as found: `error` is set where it could not be loaded, `loaded` is false where it was left out."""
+    """One plugin as found. Not `loaded` and no `error`: left out by PAM_PLUGINS. Both: loaded, but a hook failed."""
 
     name: str
     source: str
@@ -58,23 +62,25 @@ class Plugins:
             return
         try:
             self._register(entry.load(), entry.name, source)
-        except Exception as error:  # whatever a stranger's import raises must not take the rest down
-            message = f"{type(error).__name__}: {error}"
-            self.statuses.append(PluginStatus(entry.name, source, loaded=False, error=message))
+        except (Exception, SystemExit) as error:  # whatever a stranger's import raises must not take the rest down
+            self.statuses.append(PluginStatus(entry.name, source, loaded=False, error=_said(error)))
 
     def _register(self, plugin: object, name: str, source: str) -> None:
-        self.manager.register(plugin, name)
-        unknown = [
-            attribute
-            for attribute in dir(plugin)
-            if attribute.startswith("pam_")
-            and self.manager.parse_hookimpl_opts(plugin, attribute) is not None
-            and not hasattr(hookspecs, attribute)
-        ]
-        if unknown:
+        """Register a plugin or, where something about it is wrong, nothing of it."""
+        if self.manager.has_plugin(name):
+            raise ValueError(f"a plugin called {name!r} is already registered; uninstall one of the two")
+        try:
+            self.manager.register(plugin, name)
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            if self.manager.has_plugin(name):
+                self.manager.unregister(plugin)
+            raise ValueError(f"{error}; the hooks are listed in docs/hooks.md") from error
+        callers = self.manager.get_hookcallers(plugin) or ()
+        hooks = tuple(sorted(caller.name for caller in callers))
+        if any(i.wrapper or i.hookwrapper for caller in callers for i in caller.get_hookimpls()):
             self.manager.unregister(plugin)
-            raise AttributeError(f"no such hook: {', '.join(unknown)}; the hooks are listed in docs/hooks.md")
-        hooks = tuple(sorted(caller.name for caller in self.manager.get_hookcallers(plugin) or ()))
+            raise ValueError("hook wrappers are not supported; post-processors and pam_perceived see every result")
         self.statuses.append(PluginStatus(name, source, loaded=True, hooks=hooks))
 
     @contextmanager
@@ -86,6 +92,52 @@ class Plugins:
         finally:
             self.manager.unregister(plugin)
             self.statuses = [status for status in self.statuses if status.name != name]
+
+    def things(self, hook: str) -> list[tuple[str, Any]]:
+        """What the plugins bring through a hook that lists things, each with its plugin's name, in order of
+        registration. A plugin that raises brings nothing; the others are not disturbed.
+        """
+        found: list[tuple[str, Any]] = []
+        for implementation in self._implementations(hook):
+            with self._blaming(implementation.plugin_name, hook):
+                found += [(implementation.plugin_name, thing) for thing in _call(implementation, {}) or ()]
+        return found
+
+    def tell(self, hook: str, /, **arguments: object) -> None:
+        """Announce an event to the plugins in order of registration; one that raises disturbs no other."""
+        for implementation in self._implementations(hook):
+            with self._blaming(implementation.plugin_name, hook):
+                _call(implementation, arguments)
+
+    def ask(self, plugin: str, hook: str, /, **arguments: object) -> Any:
+        """What one plugin answers; None where it does not have the hook. What it raises is passed on."""
+        for implementation in self._implementations(hook):
+            if implementation.plugin_name == plugin:
+                return _call(implementation, arguments)
+        return None
+
+    def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
+        """Not called through pluggy, which lets one plugin's error end the call for all."""
+        return getattr(self.manager.hook, hook).get_hookimpls()
+
+    @contextmanager
+    def _blaming(self, name: str, hook: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a stranger's mistake
+            message = f"{hook} raised {_said(error)}"
+            for index, status in enumerate(self.statuses):
+                if status.name == name and status.error != message:
+                    logger.warning("The plugin %s: %s", name, message, exc_info=error)
+                    self.statuses[index] = replace(status, error=message)
+
+
+def _call(implementation: pluggy.HookImpl, arguments: Mapping[str, object]) -> Any:
+    return implementation.function(*(arguments[name] for name in implementation.argnames))
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 @lru_cache(maxsize=1)

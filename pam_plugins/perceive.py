@@ -111,7 +111,7 @@ def perceive(
     )
     for step in steps:
         perception = step.process(perception)
-    get_plugins().manager.hook.pam_perceived(perception=perception)
+    get_plugins().tell("pam_perceived", perception=perception)
     return perception
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
-from typing import Protocol, TypeVar
+from threading import Lock
+from typing import Any, TypeVar
 
 from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
 from pam_core.types import Task
@@ -15,17 +15,12 @@ class NotFoundError(LookupError):
     """A name nobody registered, or one that cannot be used here: says what there is and what to do."""
 
 
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-Thing = TypeVar("Thing", bound=_Named)
+Thing = TypeVar("Thing")
 
 
 def model_infos() -> dict[str, ModelInfo]:
     """The known models by name, best first, those that cannot be loaded here included."""
-    infos = _by_name(get_plugins().manager.hook.pam_models())
+    infos = _by_name("pam_models")
     return dict(sorted(infos.items(), key=lambda item: -item[1].rank))
 
 
@@ -44,46 +39,61 @@ def resolve_model(name: str = "auto") -> ModelInfo:
 
 
 def load_model(name: str = "auto", device: str = "auto") -> RegionModel:
-    """Load a model, or return the one loaded before. Raises NotFoundError."""
-    return _load_once(resolve_model(name).name, device)
+    """Load a model, or return the one loaded before. Raises NotFoundError, and what loading it raises."""
+    with _loading:
+        return _load_once(resolve_model(name).name, device)
+
+
+_loading = Lock()
 
 
 @lru_cache(maxsize=4)
 def _load_once(name: str, device: str) -> RegionModel:
-    model: RegionModel | None = get_plugins().manager.hook.pam_load_model(name=name, device=device)
+    plugins = get_plugins()
+    plugin = next(plugin for plugin, info in plugins.things("pam_models") if info.name == name)
+    model: RegionModel | None = plugins.ask(plugin, "pam_load_model", name=name, device=device)
     if model is None:
-        raise NotFoundError(f"The plugin that lists the model {name!r} does not load it; `pam plugins` names it.")
+        raise NotFoundError(f"The plugin {plugin!r} lists the model {name!r} and does not load it.")
     return model
 
 
 def tasks() -> dict[str, Task]:
     """Every registered task by name, in order of registration."""
-    return _by_name(get_plugins().manager.hook.pam_tasks())
+    return _by_name("pam_tasks")
+
+
+def proposers() -> dict[str, Proposer]:
+    """Every registered way to find regions by name."""
+    return _by_name("pam_proposers")
 
 
 def proposer(name: str) -> Proposer:
-    return _pick("proposer", _by_name(get_plugins().manager.hook.pam_proposers()), name, "`pam plugins`")
+    return _pick("proposer", proposers(), name, "`pam plugins`")
+
+
+def postprocessors() -> dict[str, PostProcessor]:
+    """Every registered post-processor by name."""
+    return _by_name("pam_postprocessors")
 
 
 def postprocessor(name: str) -> PostProcessor:
-    return _pick("post-processor", _by_name(get_plugins().manager.hook.pam_postprocessors()), name, "`pam plugins`")
+    return _pick("post-processor", postprocessors(), name, "`pam plugins`")
 
 
 def exporters() -> dict[str, Exporter]:
     """Every registered exporter by name."""
-    return _by_name(get_plugins().manager.hook.pam_exporters())
+    return _by_name("pam_exporters")
 
 
 def exporter(name: str) -> Exporter:
     return _pick("exporter", exporters(), name, "`pam plugins`")
 
 
-def _by_name(groups: Iterable[Iterable[Thing]]) -> dict[str, Thing]:
-    """Flatten what the plugins returned. pluggy calls the last registered first; of one name the first stays."""
-    found: dict[str, Thing] = {}
-    for group in reversed(list(groups)):
-        for thing in group:
-            found.setdefault(thing.name, thing)
+def _by_name(hook: str) -> dict[str, Any]:
+    """What the plugins bring through a hook, by name; of one name the first registered stays."""
+    found: dict[str, Any] = {}
+    for _, thing in get_plugins().things(hook):
+        found.setdefault(thing.name, thing)
     return found
 
 

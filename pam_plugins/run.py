@@ -60,7 +60,7 @@ def run(
         except (PictureError, PromptError) as error:
             height, width = picture.shape[:2] if picture is not None else (0, 0)
             perception = Perception(name, width, height, model.info.ref, run=key[1], error=_with_name(name, error))
-            get_plugins().manager.hook.pam_perceived(perception=perception)
+            get_plugins().tell("pam_perceived", perception=perception)
         if results is not None:
             results.append(perception)
         _write(writers, perception, picture)

@@ -46,5 +46,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a letter is no reason to stop
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    get_plugins().manager.hook.pam_commands(app=app)
+    get_plugins().tell("pam_commands", app=app)
     app()

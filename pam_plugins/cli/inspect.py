@@ -8,6 +8,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import typer
 from rich.markup import escape
@@ -35,23 +37,22 @@ def plugins() -> None:
     from pam_plugins import registry
     from pam_plugins.manager import get_plugins
 
-    loaded = get_plugins()
+    brought: dict[str, Mapping[str, Any]] = {
+        "tasks": registry.tasks(),
+        "exporters": registry.exporters(),
+        "proposers": registry.proposers(),
+        "post-processors": registry.postprocessors(),
+    }
+    registry.model_infos()  # asked, so that a plugin whose hook fails is seen below
     table = Table("plugin", "from", "state", "hooks", box=None, pad_edge=False, header_style="bold")
-    for status in loaded.statuses:
+    for status in get_plugins().statuses:
         state = (
-            "loaded" if status.loaded else f"failed: {status.error}" if status.error else "left out by PAM_PLUGINS"
+            f"failed: {status.error}" if status.error else "loaded" if status.loaded else "left out by PAM_PLUGINS"
         )
         table.add_row(status.name, status.source, escape(state), ", ".join(status.hooks))
     out.print(table)
-    hook = loaded.manager.hook
-    brought = {
-        "tasks": registry.tasks().values(),
-        "exporters": registry.exporters().values(),
-        "proposers": [thing for group in hook.pam_proposers() for thing in group],
-        "post-processors": [thing for group in hook.pam_postprocessors() for thing in group],
-    }
     for kind, things in brought.items():
-        names = "; ".join(f"[bold]{thing.name}[/] {escape(thing.description)}" for thing in things)
+        names = "; ".join(f"[bold]{thing.name}[/] {escape(thing.description)}" for thing in things.values())
         out.print(f"{kind}: {names or 'none'}", highlight=False)
 
 
@@ -102,12 +103,9 @@ def _plugin_health() -> list[tuple[bool, str]]:
     from pam_plugins.manager import get_plugins
 
     return [
-        (
-            status.error is None,
-            f"plugin {status.name}: {status.error or 'loaded' if status.loaded else 'left out'}",
-        )
-        if status.error is None
-        else (False, f"plugin {status.name} ({status.source}): {status.error}; mend it or uninstall it")
+        (False, f"plugin {status.name} ({status.source}): {status.error}; mend it or uninstall it")
+        if status.error
+        else (True, f"plugin {status.name}: {'loaded' if status.loaded else 'left out'}")
         for status in get_plugins().statuses
     ]
 
