@@ -36,6 +36,7 @@ class ResultsFile:
                 f"{path} cannot be written ({error.strerror}); choose another --out or mend its permissions."
             ) from error
         try:
+            self._lock()
             self._take_stock()
         except OSError as error:
             self._file.close()
@@ -45,6 +46,18 @@ class ResultsFile:
         except BaseException:
             self._file.close()
             raise
+
+    def _lock(self) -> None:
+        """Keep other processes from writing too; the lock goes with the process. Not on Windows."""
+        with suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ResultsError(
+                    f"{self.path} is being written by another process; wait for it or choose another --out."
+                ) from error
 
     def _take_stock(self) -> None:
         offset = 0

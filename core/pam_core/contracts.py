@@ -29,7 +29,8 @@ class ModelInfo:
     """What a model is and can do, known without loading it.
 
     `tasks` maps a task's name to the language codes it can be answered in. `rank` orders models for `auto`: the
-    highest of those that are ready wins. `missing` says what to do where the model cannot be loaded here.
+    highest of those that are ready wins. `missing` says what to do where the model cannot be loaded here, and
+    `lacking`, for a task that it cannot do here only, what that needs.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ModelInfo:
     video: bool = False
     streaming: bool = False
     missing: str | None = None
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ref(self) -> ModelRef:
@@ -51,6 +53,8 @@ class ModelInfo:
         """Raise UnsupportedError unless every task can be answered in every language."""
         wanted = language_codes(languages)
         for task in tasks:
+            if task in self.lacking:
+                raise UnsupportedError(f"{self.name} cannot do the task {task!r} here: {self.lacking[task]}")
             if task not in self.tasks:
                 raise UnsupportedError(
                     f"{self.name} cannot do the task {task!r}; it can do {', '.join(self.tasks) or 'none'}. "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 class DeviceError(RuntimeError):
@@ -11,6 +14,8 @@ class DeviceError(RuntimeError):
 
 def resolve_device(name: str = "auto") -> torch.device:
     """The device called `name`; "auto" takes CUDA, then MPS, then the CPU. Raises DeviceError."""
+    import torch  # here, so that a misuse is told before the second that torch takes to import
+
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),

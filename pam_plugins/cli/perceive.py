@@ -16,12 +16,13 @@ from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, p
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pam_core.contracts import ExportWriter, ModelInfo
+    from pam_core.contracts import ExportWriter, ModelInfo, RegionModel
     from pam_core.types import Perception, Prompt
     from pam_plugins.perceive import Options
     from pam_plugins.run import Job
 
 MAX_ROWS = 60
+DEFAULT_EXPORTS = ("overlay", "html")
 UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """What Pillow recognises by name and cannot decode by itself."""
 
@@ -45,7 +46,9 @@ def command(
         None, "--out", help="Append results to this JSON Lines file; what is in it already is not done again."
     ),
     save: Path = typer.Option(None, help="Save overlays and a page to look at into this folder."),
-    export: list[str] = typer.Option(["overlay", "html"], help="What to save: names from `pam plugins`."),
+    export: list[str] = typer.Option(
+        [], help="What to --save: names from `pam plugins`; overlay and html if left out."
+    ),
 ) -> None:
     """Mask, label, explain and caption regions of pictures."""
     from pam_core.contracts import UnsupportedError
@@ -67,7 +70,9 @@ def command(
         options.tasks_for(info)
         if model == "auto":
             note(_chosen(info))
-        _run(jobs, info, device, options, out_file, save, tuple(dict.fromkeys(export)))
+        if export and save is None:
+            raise PromptError(f"Got --export {export[0]} and no folder; wanted --save DIR too.")
+        _run(jobs, info, device, options, out_file, save, tuple(dict.fromkeys(export)) or DEFAULT_EXPORTS)
     except (PromptError, UnsupportedError, NotFoundError, DeviceError) as error:
         fail(error)
     except ResultsError as error:
@@ -169,7 +174,6 @@ def _run(
     save: Path | None,
     exports: tuple[str, ...],
 ) -> None:
-    from pam_plugins.registry import load_model
     from pam_plugins.results import ResultsFile
     from pam_plugins.run import run
 
@@ -192,7 +196,7 @@ def _run(
         )
         bar = progress.add_task("loading the model", total=len(jobs))
         try:
-            model = load_model(info.name, device)
+            model = _load(info, device)
             progress.update(bar, description="perceiving")
             for outcome in run(jobs, model, options, results, writers):
                 perception = outcome.perception
@@ -224,6 +228,18 @@ def _run(
     note("; ".join(parts) + ".")
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _load(info: ModelInfo, device: str) -> RegionModel:
+    from pam_core.devices import DeviceError
+    from pam_plugins.registry import NotFoundError, load_model
+
+    try:
+        return load_model(info.name, device)
+    except (NotFoundError, DeviceError):
+        raise
+    except Exception as error:  # a provider's own; whatever it is, the user asked for a picture and not for a trace
+        fail(f"the model {info.name!r} could not be loaded: {type(error).__name__}: {error}", FAILED)
 
 
 @contextmanager

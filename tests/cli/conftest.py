@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from pam_core.inference.cache import shared_cache
 from pam_plugins import registry
+from pam_plugins.cli import app, console
 from pam_plugins.manager import get_plugins
-from tests.factories import FakePlugin
+from tests.factories import FakePlugin, Shape, shapes, write_picture
+
+Pam = Callable[..., Result]
+"""`pam perceive ... --model fake`, the fixture."""
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,3 +58,23 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def python() -> list[str]:
     return [sys.executable]
+
+
+@pytest.fixture
+def pam(fake: FakePlugin, monkeypatch: pytest.MonkeyPatch) -> Pam:
+    """`pam perceive ... --model fake`; fails the test where an error comes out as a traceback."""
+    monkeypatch.setattr(console.out, "_width", 200)
+
+    def call(*arguments: object, model: str = "fake") -> Result:
+        result = CliRunner().invoke(app, ["perceive", *map(str, arguments), "--model", model])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise AssertionError(f"a traceback instead of a sentence: {result.exception!r}") from result.exception
+        return result
+
+    return call
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> tuple[Path, list[Shape]]:
+    picture, known = shapes(120, 90, 4)
+    return write_picture(tmp_path / "scene.png", picture), known

@@ -19,7 +19,7 @@ sys.argv = ["pam", *{arguments!r}]
 try:
     {statement}
 except SystemExit as ended:
-    assert not ended.code, ended.code
+    assert (ended.code or 0) == {code}, ended.code
 sys.stdout.flush()
 heavy = sorted(set(sys.modules) & set({heavy!r}))
 print("\\n" + json.dumps({{"heavy": heavy, "network": network, "loaded": sorted(sys.modules)}}))
@@ -28,11 +28,11 @@ IMPORT = "import pam_plugins"
 RUN = "runpy.run_module('pam_plugins', run_name='__main__', alter_sys=True)"
 
 
-def spy(statement: str, *arguments: str) -> dict:
+def spy(statement: str, *arguments: str, code: int = 0) -> dict:
     """What a fresh interpreter has imported, and asked of the network, after running `statement`."""
-    code = SPY.format(statement=statement, arguments=arguments, heavy=HEAVY)
+    script = SPY.format(statement=statement, arguments=arguments, heavy=HEAVY, code=code)
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", script],
         env=environment(PAM_PLUGINS=""),
         capture_output=True,
         text=True,
@@ -81,3 +81,7 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
 
 def test_listing_models_imports_no_torch() -> None:
     assert "torch" not in spy(RUN, "models")["heavy"]
+
+
+def test_a_misuse_is_told_before_torch_is_imported() -> None:
+    assert "torch" not in spy(RUN, "perceive", "none.jpg", "--point", "a,b", code=2)["heavy"]

@@ -22,6 +22,6 @@ def pam_load_model(name: str, device: str) -> RegionModel | None:
     if name != INFO.name:
         return None
     from pam_core.devices import resolve_device
-    from pam_plugins.builtin.lite.model import LiteModel
+    from pam_plugins.builtin.lite.model import load
 
-    return LiteModel(resolve_device(device))
+    return load(resolve_device(device))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 
@@ -141,6 +141,12 @@ class LiteModel:
             texts = {task: {code: answers[task][code] for code in codes} for task in tasks}
             described.append(region.with_texts(texts, {"label": round(name.score, 4)}))
         return described
+
+
+@lru_cache(maxsize=2)
+def load(device: torch.device) -> LiteModel:
+    """The model on a device, one for the process however the device was named. Raises WeightsError."""
+    return LiteModel(device)
 
 
 def _own(embedding: ImageEmbedding) -> LiteEmbedding:

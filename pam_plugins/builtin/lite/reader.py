@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pam_core.contracts import Picture, UnsupportedError
+from pam_core.contracts import Picture
 from pam_core.masks import BoolArray, Box
 
 MIN_SCORE = 0.6
@@ -13,15 +13,11 @@ MARGIN = 4
 
 
 class Reader:
-    """Raises UnsupportedError where RapidOCR is not installed."""
+    """Loads RapidOCR, which `info.py` has found."""
 
     def __init__(self) -> None:
-        try:
-            from rapidocr import RapidOCR
-        except ImportError as error:
-            raise UnsupportedError(
-                "The task 'text' needs RapidOCR, which is not installed; pip install 'pam-plugins[ocr]'."
-            ) from error
+        from rapidocr import RapidOCR
+
         self._engine = RapidOCR(params={"Global.log_level": "error"})
 
     def read(self, picture: Picture, box: Box, mask: BoolArray) -> str:
