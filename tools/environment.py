@@ -23,8 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("ocr", "dev")
+EXTRAS = ("ocr", "pam", "dev")
 TORCH = "torch==2.13.0"
+SAM2 = "sam2==1.1.0"
+"""A source package whose metadata ask for torchvision and CUDA; what is used of it needs neither."""
 KEEP = 2
 NEEDED_GB = 6
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -34,7 +36,8 @@ def main() -> None:
     if not (3, 10) <= sys.version_info[:2] < (3, 14):
         stop(f"This is Python {platform.python_version()}; wanted 3.10 to 3.13. Name one: make PYTHON=python3.11 ...")
     requirements = read_requirements()
-    said = json.dumps([requirements, TORCH, sys.version_info[:2], platform.platform(terse=True), platform.machine()])
+    machine = (platform.platform(terse=True), platform.machine())
+    said = json.dumps([requirements, TORCH, SAM2, sys.version_info[:2], machine])
     home = cache_folder() / "environments" / hashlib.sha256(said.encode()).hexdigest()[:12]
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = home / "complete"
@@ -57,7 +60,8 @@ def read_requirements() -> list[str]:
         from pip._vendor import tomli as tomllib
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    return sorted({*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra])})
+    lines = {*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra])}
+    return sorted(line for line in lines if not line.startswith("sam2"))
 
 
 def cache_folder() -> Path:
@@ -90,10 +94,12 @@ def make(home: Path, python: Path, requirements: list[str]) -> None:
     started = time.monotonic()
     say(f"Making the Python environment, once for this machine, in {home}")
     shutil.rmtree(home, ignore_errors=True)
-    command([sys.executable, "-m", "venv", str(home)], "[1/3] the virtual environment")
+    command([sys.executable, "-m", "venv", str(home)], "[1/4] the virtual environment")
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off"]
-    command([*pip, TORCH], "[2/3] torch (200 MB; on some machines a CUDA build of several GB)")
-    command([*pip, TORCH, *requirements], f"[3/3] {len(requirements)} other packages and what they need")
+    command([*pip, TORCH], "[2/4] torch (200 MB; on some machines a CUDA build of several GB)")
+    command([*pip, TORCH, *requirements], f"[3/4] {len(requirements)} other packages and what they need")
+    os.environ["SAM2_BUILD_CUDA"] = "0"
+    command([*pip, "--no-deps", "--no-build-isolation", SAM2], "[4/4] SAM 2, built from source")
     say(f"Done in {time.monotonic() - started:.0f} s.")
 
 
