@@ -60,6 +60,7 @@ LEVELS = ("", "basic", "broad", "general")
 
 # ImageNet classes whose pictures show another WordNet sense than the one their id names.
 MOVED = {
+    345: "n02402425",  # ox: the class shows cows
     501: "n03045337",  # cloak: the garment, not whatever covers or conceals
     544: "n03259401",  # Dutch oven: the cast-iron pot, not the metal box before a fire
     599: "n09218315",  # honeycomb: the bees', not the framework that resembles it
