@@ -26,8 +26,10 @@ def pam_models() -> Sequence[ModelInfo]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def pam_load_model(name: str, device: str) -> RegionModel | None:
-    """Load the model `name` on `device` ("auto", "cpu", "cuda", "mps"), or None where it is not this plugin's."""
+def pam_load_model(name: str, device: str, compile: bool) -> RegionModel | None:
+    """Load the model `name` on `device` ("auto", "cpu", "cuda", "mps"), compiled where `compile` asks for it and the
+    model can be, or None where it is not this plugin's.
+    """
 
 
 @hookspec

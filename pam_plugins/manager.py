@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 BUILTIN_PLUGINS = (
     "pam_plugins.builtin.tasks",
     "pam_plugins.builtin.lite",
+    "pam_plugins.builtin.pam",
     "pam_plugins.builtin.everything",
     "pam_plugins.builtin.exporters",
 )

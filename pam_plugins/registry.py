@@ -38,20 +38,20 @@ def resolve_model(name: str = "auto") -> ModelInfo:
     return info
 
 
-def load_model(name: str = "auto", device: str = "auto") -> RegionModel:
+def load_model(name: str = "auto", device: str = "auto", compile: bool = False) -> RegionModel:
     """Load a model, or return the one loaded before. Raises NotFoundError, and what loading it raises."""
     with _loading:
-        return _load_once(resolve_model(name).name, device)
+        return _load_once(resolve_model(name).name, device, compile)
 
 
 _loading = Lock()
 
 
 @lru_cache(maxsize=4)
-def _load_once(name: str, device: str) -> RegionModel:
+def _load_once(name: str, device: str, compile: bool) -> RegionModel:
     plugins = get_plugins()
     plugin = next(plugin for plugin, info in plugins.things("pam_models") if info.name == name)
-    model: RegionModel | None = plugins.ask(plugin, "pam_load_model", name=name, device=device)
+    model: RegionModel | None = plugins.ask(plugin, "pam_load_model", name=name, device=device, compile=compile)
     if model is None:
         raise NotFoundError(f"The plugin {plugin!r} lists the model {name!r} and does not load it.")
     return model

@@ -24,6 +24,10 @@ class UnsupportedError(ValueError):
     """A model was asked for a task, a language or a kind of prompt that it does not have."""
 
 
+class GenerationError(ValueError):
+    """Settings of text generation that make no sense."""
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """What a model is and can do, known without loading it.
@@ -85,12 +89,36 @@ class ImageEmbedding(Protocol):
 
 @dataclass(frozen=True)
 class Generation:
-    """How texts are generated. Models without a language model ignore it."""
+    """How texts are generated. Models without a language model ignore it.
+
+    Temperature 0 takes the likeliest word, always. `task_tokens` limits single tasks. A `repetition_penalty` of None
+    is the one that the model was released with.
+    """
 
     max_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
-    repetition_penalty: float = 1.0
+    repetition_penalty: float | None = None
+    seed: int = 0
+    task_tokens: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        limits = {"max_tokens": self.max_tokens, **self.task_tokens}
+        for name, value in limits.items():
+            if value < 1:
+                raise GenerationError(f"Got {name} {value}; wanted at least 1.")
+        if not self.temperature >= 0:
+            raise GenerationError(f"Got the temperature {self.temperature}; wanted 0 (the likeliest word) or more.")
+        if not 0 < self.top_p <= 1:
+            raise GenerationError(f"Got top_p {self.top_p}; wanted more than 0 and at most 1.")
+        if self.repetition_penalty is not None and not self.repetition_penalty > 0:
+            raise GenerationError(
+                f"Got the repetition penalty {self.repetition_penalty}; wanted more than 0; 1 is none."
+            )
+
+    def tokens_for(self, task: str) -> int:
+        """The most tokens an answer to this task may have."""
+        return self.task_tokens.get(task, self.max_tokens)
 
 
 @runtime_checkable

@@ -29,3 +29,13 @@ def resolve_device(name: str = "auto") -> torch.device:
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
         raise DeviceError(f"Got the device {name!r}; this machine has {there}. Leave --device out to take the best.")
     return torch.device(name)
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """What large models compute in: bfloat16 on CUDA, float32 elsewhere.
+
+    Not half precision on CPUs: most have no units for it and would be slower. Not on MPS, where nothing was measured.
+    """
+    import torch
+
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, p
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pam_core.contracts import ExportWriter, ModelInfo, RegionModel
+    from pam_core.contracts import ExportWriter, Generation, ModelInfo, RegionModel
     from pam_core.types import Perception, Prompt
     from pam_plugins.perceive import Options
     from pam_plugins.run import Job
@@ -40,6 +41,14 @@ def command(
     lang: str = typer.Option("en", help="Languages of the answers, e.g. en,zh."),
     model: str = typer.Option("auto", help="A name from `pam models`; auto takes the best that is ready."),
     device: str = typer.Option("auto", help="cpu, cuda, mps or auto."),
+    compile: bool = typer.Option(False, "--compile", help="Compile the model: slow to start, then faster."),
+    max_tokens: list[str] = typer.Option(
+        [], metavar="[TASK=]N", help="The longest answer in tokens, of all tasks or of one, e.g. 128 or label=16."
+    ),
+    temperature: float = typer.Option(0.0, help="0 takes the likeliest word, always; more, by chance."),
+    top_p: float = typer.Option(1.0, help="With a temperature: only the likeliest words that make up this share."),
+    repetition_penalty: float = typer.Option(None, help="1 is none; the model's own if left out."),
+    seed: int = typer.Option(0, help="With a temperature: which chance."),
     proposer: str = typer.Option("grid", help="How to find everything (`pam plugins`)."),
     postprocess: list[str] = typer.Option([], help="A post-processor to run on the results (`pam plugins`)."),
     out_file: Path = typer.Option(
@@ -51,7 +60,7 @@ def command(
     ),
 ) -> None:
     """Mask, label, explain and caption regions of pictures."""
-    from pam_core.contracts import UnsupportedError
+    from pam_core.contracts import GenerationError, UnsupportedError
     from pam_core.devices import DeviceError
     from pam_core.types import PromptError
     from pam_plugins.perceive import Options
@@ -65,6 +74,7 @@ def command(
         postprocess=tuple(postprocess),
     )
     try:
+        options = replace(options, generation=_generation(max_tokens, temperature, top_p, repetition_penalty, seed))
         jobs = _jobs(images or [], prompts, _prompts(point, box, mask), everything)
         info = resolve_model(model)
         options.tasks_for(info)
@@ -72,11 +82,28 @@ def command(
             note(_chosen(info))
         if export and save is None:
             raise PromptError(f"Got --export {export[0]} and no folder; wanted --save DIR too.")
-        _run(jobs, info, device, options, out_file, save, tuple(dict.fromkeys(export)) or DEFAULT_EXPORTS)
-    except (PromptError, UnsupportedError, NotFoundError, DeviceError) as error:
+        _run(jobs, info, device, compile, options, out_file, save, tuple(dict.fromkeys(export)) or DEFAULT_EXPORTS)
+    except (PromptError, UnsupportedError, GenerationError, NotFoundError, DeviceError) as error:
         fail(error)
     except ResultsError as error:
         fail(error, FAILED)
+
+
+def _generation(
+    limits: list[str], temperature: float, top_p: float, repetition_penalty: float | None, seed: int
+) -> Generation:
+    from pam_core.contracts import Generation, GenerationError
+
+    general, by_task = Generation.max_tokens, {}
+    for limit in limits:
+        task, _, number = limit.rpartition("=")
+        if not number.isdecimal():
+            raise GenerationError(f"Got --max-tokens {limit!r}; wanted a number, or a task and a number: label=16.")
+        if task:
+            by_task[task] = int(number)
+        else:
+            general = int(number)
+    return Generation(general, temperature, top_p, repetition_penalty, seed, by_task)
 
 
 def _chosen(info: ModelInfo) -> str:
@@ -169,6 +196,7 @@ def _run(
     jobs: list[Job],
     info: ModelInfo,
     device: str,
+    compile: bool,
     options: Options,
     out_file: Path | None,
     save: Path | None,
@@ -196,7 +224,7 @@ def _run(
         )
         bar = progress.add_task("loading the model", total=len(jobs))
         try:
-            model = _load(info, device)
+            model = _load(info, device, compile)
             progress.update(bar, description="perceiving")
             for outcome in run(jobs, model, options, results, writers):
                 perception = outcome.perception
@@ -230,14 +258,17 @@ def _run(
         raise typer.Exit(FAILED)
 
 
-def _load(info: ModelInfo, device: str) -> RegionModel:
+def _load(info: ModelInfo, device: str, compile: bool) -> RegionModel:
     from pam_core.devices import DeviceError
+    from pam_core.model.location import CheckpointError
     from pam_plugins.registry import NotFoundError, load_model
 
     try:
-        return load_model(info.name, device)
+        return load_model(info.name, device, compile)
     except (NotFoundError, DeviceError):
         raise
+    except CheckpointError as error:
+        fail(error, FAILED)
     except Exception as error:  # a provider's own; whatever it is, the user asked for a picture and not for a trace
         fail(f"the model {info.name!r} could not be loaded: {type(error).__name__}: {error}", FAILED)
 

@@ -212,7 +212,7 @@ def test_a_model_that_fails_to_load_is_told_in_one_sentence(
 ) -> None:
     """An OSError here was once reported as a full disk."""
 
-    def fail(name: str, device: str) -> None:
+    def fail(name: str, device: str, compile: bool) -> None:
         raise OSError(errno.EACCES, "Permission denied", "weights.safetensors")
 
     monkeypatch.setattr("pam_plugins.registry.load_model", fail)

@@ -18,7 +18,8 @@ from pam_plugins import hookimpl
 def pam_tasks():
     return [Task("{task}", "for a test")]
 """
-BUILTIN = ["tasks", "lite", "everything", "exporters"]
+BUILTIN = ["tasks", "lite", "pam", "everything", "exporters"]
+MODELS = {"lite", "pam-3b", "pam-1.5b"}
 
 
 def status(plugins: Plugins, name: str) -> PluginStatus:
@@ -37,7 +38,7 @@ def test_what_is_built_in_comes_first_and_is_loaded(monkeypatch: pytest.MonkeyPa
     assert [status.name for status in built_in] == BUILTIN == [s.name for s in plugins.statuses][: len(BUILTIN)]
     assert all(status.loaded and status.error is None and status.hooks for status in built_in)
     assert task_names(plugins) == {"label", "explanation", "brief", "detailed", "text"}
-    assert {info.name for group in plugins.manager.hook.pam_models() for info in group} == {"lite"}
+    assert {info.name for group in plugins.manager.hook.pam_models() for info in group} == MODELS
 
 
 def test_an_installed_plugin_is_found_with_its_hooks_and_where_it_is_from(install: Install) -> None:
@@ -101,7 +102,7 @@ def test_a_plugin_that_does_not_import_is_named_and_the_rest_works(install: Inst
     assert broken.error.startswith(error)
     assert status(plugins, "good").loaded
     assert "extra" in task_names(plugins)
-    assert {info.name for group in plugins.manager.hook.pam_models() for info in group} == {"lite"}
+    assert {info.name for group in plugins.manager.hook.pam_models() for info in group} == MODELS
 
 
 def test_an_entry_point_without_its_module_is_named(install: Install, tmp_path: Path) -> None:
@@ -206,7 +207,7 @@ def test_an_installed_plugin_cannot_take_the_place_of_a_built_in_one(install: In
     install("lite", "")
     plugins = Plugins()
     assert [status.loaded for status in plugins.statuses if status.name == "lite"] == [True, False]
-    assert {info.name for group in plugins.manager.hook.pam_models() for info in group} == {"lite"}
+    assert {info.name for group in plugins.manager.hook.pam_models() for info in group} == MODELS
 
 
 def test_registered_is_there_for_the_length_of_the_block(no_plugins: Plugins) -> None:

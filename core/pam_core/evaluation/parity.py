@@ -1,0 +1,330 @@
+"""Runs a model beside what the reference computed for it, stage by stage, and says how far apart they are.
+
+A folder of cases is a checkpoint with `cases.json` and a file of recorded tensors a case. A tensor is recorded whole
+(`NAME.i`, i counting the calls of that stage), thinned out (`NAME.i@sN`: every N-th element of the last two axes, or
+of the tokens), or as mean, deviation, mean magnitude, minimum and maximum (`NAME.i#stats`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pam_core.contracts import Generation, ModelInfo, Picture
+from pam_core.inference.decoding import Branch, generate
+from pam_core.inference.image import AFTER_IMAGE, BEFORE_IMAGE, PamImageModel
+from pam_core.model.checkpoint import released_key
+from pam_core.model.language import prefill
+from pam_core.model.location import CheckpointError
+from pam_core.model.pam import PamModel
+from pam_core.model.prompt_tensors import prompt_batches
+from pam_core.model.vision import full_size, preprocess, stability, stable_choice
+from pam_core.model.weights import read_weights
+from pam_core.training.conversations import IMAGE, PLACEHOLDER
+from pam_core.training.forward import loss_and_logits, make_batch, region_sequences
+from pam_core.types import Prompt
+
+TOLERANCE = 2e-4
+MASK_TOLERANCE = 1e-3
+GRADIENT_TOLERANCE = 1e-3
+HALF_SLACK = 3.0
+"""Largest differences, relative to the largest value of a tensor (or to 1 for the logit of presence, a single value).
+In bfloat16 a tensor may be this many times as far from the reference's as the reference's own float32 is: the
+roundings of two implementations have nothing to do with each other."""
+
+PRESENCE = frozenset({"object_score_logits", "object_scores"})
+MASKS = frozenset({"dec_masks4", "low_res_mask", "mask_logits"})
+HALF = "_bf16"
+NORM = "grad_norm."
+BY_TOKEN = frozenset({"visual_tokens_out", "proj_img", "inputs_embeds"})
+EXACT = frozenset({"generated_ids", "input_ids", "labels", "attention_mask"})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one tensor is from the recorded one: `absolute`, and `relative` to the recorded one's largest value."""
+
+    name: str
+    absolute: float
+    relative: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.relative <= self.tolerance
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """What became of a case. `ids_equal` is None where ids are not compared; `error` says why it could not be run."""
+
+    name: str
+    differences: Sequence[Difference] = field(default_factory=tuple)
+    ids_equal: bool | None = None
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None and self.ids_equal is not False and all(d.ok for d in self.differences)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "case": self.name,
+            "ok": self.ok,
+            "ids_equal": self.ids_equal,
+            "error": self.error,
+            "tensors": {
+                d.name: {"absolute": d.absolute, "relative": d.relative, "ok": d.ok} for d in self.differences
+            },
+        }
+
+
+def run_cases(folder: Path, names: Sequence[str] | None = None, device: str = "cpu") -> Iterator[CaseReport]:
+    """Run the named cases of a folder, or all of them. Raises CheckpointError where there are no such cases."""
+    try:
+        cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))["cases"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder}: holds no cases.json with cases ({error}); wanted recorded cases."
+        ) from error
+    unknown = sorted(set(names or ()) - set(cases))
+    if unknown:
+        raise CheckpointError(f"{folder}: has no case {', '.join(unknown)}; it has {', '.join(cases)}.")
+    models: dict[torch.dtype, PamModel] = {}
+    for name in names or cases:
+        run = _runner(cases[name])
+        if run is None:
+            kinds = ", ".join(cases[name].get("types", ()))
+            yield CaseReport(name, error=f"cases of {kinds or 'this kind'} cannot be run yet; leave it out (--cases)")
+            continue
+        dtype = torch.bfloat16 if name.endswith(HALF) else torch.float32
+        if dtype not in models:
+            models[dtype] = PamModel.from_pretrained(folder, device=device, dtype=dtype)
+        recorded = _recorded(folder, name, cases[name])
+        got, texts = run(folder, cases[name], models[dtype], recorded)
+        if dtype == torch.float32:
+            yield _compare(name, got, recorded, texts == cases[name].get("text", texts))
+        else:
+            yield _compare_half(name, got, recorded, _recorded(folder, name.removesuffix(HALF), {}))
+
+
+Outcome = tuple[dict[str, Tensor], list[str] | None]
+"""Tensors by the names they are recorded under, and the answers."""
+
+Runner = Callable[[Path, Mapping[str, Any], PamModel, Mapping[str, Tensor]], Outcome]
+
+
+def _runner(case: Mapping[str, Any]) -> Runner | None:
+    if "stability" in case:
+        return _stability_case
+    if "sources" in case:
+        return _training_case
+    return _image_case if set(case.get("types", ())) == {"image"} else None
+
+
+def _recorded(folder: Path, name: str, case: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A case's tensors, and the norms of gradients that stand beside it."""
+    norms = {f"{NORM}{key}": torch.tensor([value]) for key, value in case.get("grad_norms", {}).items()}
+    return read_weights(folder / f"{name}.safetensors") | norms
+
+
+def _compare(name: str, got: Mapping[str, Tensor], recorded: Mapping[str, Tensor], texts_equal: bool) -> CaseReport:
+    exact = [torch.equal(got[key].cpu().to(recorded[key].dtype), recorded[key]) for key in recorded if key in EXACT]
+    # Some gradients are nothing but rounding (keys' biases, say): a norm is judged against the largest of them too.
+    norm = 1e-3 * max((float(value) for key, value in recorded.items() if key.startswith(NORM)), default=0.0)
+    differences = [
+        _difference(key, got, recorded[key], _tolerance(key), norm if key.startswith(NORM) else 0.0)
+        for key in recorded
+        if key not in EXACT
+    ]
+    return CaseReport(name, differences, all(exact) and texts_equal if exact else None)
+
+
+def _compare_half(
+    name: str, got: Mapping[str, Tensor], recorded: Mapping[str, Tensor], single: Mapping[str, Tensor]
+) -> CaseReport:
+    """One rounding may turn a word, and all the words after it: neither ids nor the logits of later steps."""
+    differences = []
+    for key in recorded:
+        if key in single and single[key].shape == recorded[key].shape and key not in {*EXACT, "step_logits"}:
+            apart = float((single[key].double() - recorded[key].double()).abs().max())
+            largest = float(recorded[key].double().abs().max())
+            differences.append(
+                _difference(key, got, recorded[key], TOLERANCE + HALF_SLACK * apart / max(largest, 1e-12))
+            )
+    return CaseReport(name, differences)
+
+
+def _tolerance(key: str) -> float:
+    stage = key.split(".", maxsplit=1)[0]
+    return MASK_TOLERANCE if stage in MASKS else GRADIENT_TOLERANCE if stage.startswith("grad") else TOLERANCE
+
+
+def _difference(
+    key: str, got: Mapping[str, Tensor], recorded: Tensor, tolerance: float, least: float = 0.0
+) -> Difference:
+    """The largest difference, also relative to the largest value or, where that is less, to `least`."""
+    name, _, thinned = key.partition("@s")
+    name, _, stats = name.partition("#")
+    if name not in got:
+        return Difference(f"{key} (not computed)", float("inf"), float("inf"), tolerance)
+    tensor, recorded = got[name].detach().cpu().double(), recorded.double()
+    if name.split(".")[0] in PRESENCE:
+        least = 1.0
+    largest = max(float(tensor.abs().max()), least, 1e-12)
+    if stats:
+        tensor = torch.stack(
+            [tensor.mean(), tensor.std(correction=0), tensor.abs().mean(), tensor.min(), tensor.max()]
+        )
+    elif thinned:
+        step = int(thinned)
+        by_token = name.split(".")[0] in BY_TOKEN
+        tensor = tensor[:, ::step] if by_token else tensor[..., ::step, ::step]
+    if tensor.shape != recorded.shape:
+        wanted = f"{key} ({list(tensor.shape)} for {list(recorded.shape)})"
+        return Difference(wanted, float("inf"), float("inf"), tolerance)
+    absolute = float((tensor - recorded).abs().max())
+    return Difference(key, absolute, absolute / largest, tolerance)
+
+
+@torch.inference_mode()
+def _image_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mapping[str, Tensor]) -> Outcome:
+    vision, size = model.vision, model.config.vision.image_size
+    pictures = [_picture(folder / row[0]) for row in case["images"]]
+    prompts = [_prompt(folder, *given) for given in zip(case["visual_prompts"], case["vp_labels"], strict=True)]
+    got: dict[str, Tensor] = {}
+    together: dict[str, list[Tensor]] = {}
+    for row, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True)):
+        height, width = picture.shape[:2]
+        pixels = preprocess(picture, size)[None]
+        features = vision.encode(pixels)
+        ((_rows, tensors),) = prompt_batches([prompt], width, height, size)
+        sparse, dense = vision.embed_prompts(tensors)
+        decoded, logits, presence = vision.answer_prompts(features, tensors)
+        visual, semantic = model.perceive(decoded)
+        stages = {
+            "image_in": pixels,
+            "fpn0": features.fine[0],
+            "fpn1": features.fine[1],
+            "fpn2": features.coarse,
+            "pos2": features.position,
+            "sparse_emb": sparse,
+            "dense_emb": dense,
+            "pix_feat": decoded.before,
+            "dec_masks4": decoded.logits,
+            "iou_pred4": decoded.ious,
+            "mask_tokens4": decoded.mask_tokens,
+            "object_score_logits": decoded.presence,
+            "mid_image_embed": decoded.after,
+            "low_res_mask": decoded.answer,
+            "obj_ptr": vision.object_pointer(decoded),
+        }
+        got.update((f"{stage}.{row}", tensor) for stage, tensor in stages.items())
+        stages = {
+            "mid_mask_tokens": decoded.stable_tokens,
+            "sem_tokens_out": semantic,
+            "visual_tokens_out": visual,
+            "proj_img": model.image_projector(visual.to(model.dtype)),
+            "proj_sem": model.semantic_projector(semantic.to(model.dtype)),
+            "regions": model.project(visual, semantic),
+            "mask_logits": full_size(logits, height, width),
+            "object_scores": presence[:, 0],
+        }
+        for stage, tensor in stages.items():
+            together.setdefault(stage, []).append(tensor)
+    joined = {stage: torch.cat(tensors) for stage, tensors in together.items()}
+    got.update({f"{stage}.0": tensor for stage, tensor in joined.items()}, **joined)
+    answers, texts = _answers(case, model, pictures, prompts, joined["regions"])
+    return {**got, **answers}, texts
+
+
+def _answers(
+    case: Mapping[str, Any], model: PamModel, pictures: Sequence[Picture], prompts: Sequence[Prompt], regions: Tensor
+) -> Outcome:
+    """What the language model reads and answers, greedily; and what users get who ask in one call a picture."""
+    question = case["question"].removeprefix(f"{PLACEHOLDER}\n")
+    info = ModelInfo("pam", model.revision, "", "", {"asked": frozenset({"en"})})
+    pam = PamImageModel(model, info, {"asked": {"en": question}})
+    before, after = (
+        model.tokenizer(text, add_special_tokens=False).input_ids  # type: ignore[misc]
+        for text in (BEFORE_IMAGE, AFTER_IMAGE.format(question=question))
+    )
+    length = len(case["generated"][0])
+    reads = [torch.cat([model.embed_ids(before), region]) for region in regions]
+    memories = [prefill(model.language, read, len(after) + length) for read in reads]
+    branches = [Branch(row, after, length) for row in range(len(reads))]
+    logits: list[Tensor] = []
+    answered: list[Sequence[int]] = []
+    for step in generate(model.language, memories, branches, stop_ids=(), vocabulary=len(pam.tokenizer)):
+        logits.append(step.logits)
+        answered.append(step.ids)
+    texts = []
+    for picture, prompt in zip(pictures, prompts, strict=True):
+        embedding = pam.embed(picture)
+        regions_of = pam.segment(embedding, [prompt])
+        (region,) = pam.describe(embedding, regions_of, ["asked"], generation=Generation(length))
+        texts.append(region.text("asked") or "")
+    asked = model.embed_ids(after)
+    return {
+        "inputs_embeds.0": torch.stack([torch.cat([read, asked]) for read in reads]),
+        "step_logits": torch.stack(logits, dim=1),
+        "logits_first": logits[0],
+        "generated_ids": torch.tensor(answered).T,
+        "input_ids": torch.tensor([[*before, IMAGE, *after]] * len(reads)),
+    }, texts
+
+
+def _training_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mapping[str, Tensor]) -> Outcome:
+    """The loss of conversations about the picture of the image cases, its gradients, and what is learned."""
+    prompts = [_prompt(folder, *given) for given in zip(case["visual_prompts"], case["vp_labels"], strict=True)]
+    files = case.get("images", [["inputs/image.png"]] * len(prompts))
+    batch = make_batch(model, case["sources"])
+    regions = region_sequences(model, [_picture(folder / row[0]) for row in files], prompts)
+    loss, logits = loss_and_logits(model, batch, regions)
+    torch.autograd.backward(loss)
+    got = {
+        "input_ids": batch.ids,
+        "labels": batch.labels,
+        "attention_mask": batch.mask,
+        "loss": loss[None],
+        "logits_last": logits[:, -1],
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            key = released_key(name)
+            got[f"{NORM}{key}"] = parameter.grad.double().norm()[None]
+            got.update((f"grad_{part}", parameter.grad) for part in key.split("."))  # recorded by such a part
+    model.zero_grad()
+    return got, None
+
+
+def _stability_case(_: Path, __: Mapping[str, Any], ___: PamModel, recorded: Mapping[str, Tensor]) -> Outcome:
+    """The choice among made-up masks."""
+    masks, ious, tokens = recorded["masks"], recorded["iou"], recorded["tokens"]
+    chosen = stable_choice(masks, ious)
+    rows = torch.arange(len(chosen))
+    picked = {"masks_out": masks, "iou_out": ious, "tokens_out": tokens}
+    got = {name: tensor[rows, chosen][:, None] for name, tensor in picked.items()}
+    return {**recorded, "stability": stability(masks[:, :1]), **got}, None
+
+
+def _picture(file: Path) -> Picture:
+    """As the reference reads pictures: what EXIF says is not looked at."""
+    return np.array(Image.open(file).convert("RGB"))
+
+
+def _prompt(folder: Path, given: Any, labels: Sequence[int] | None) -> Prompt:
+    """Four numbers are a box, pairs of numbers are points, a name is a mask's."""
+    if isinstance(given, str):
+        return Prompt.from_mask(np.array(Image.open(folder / given).convert("L")) > 127)
+    if np.asarray(given).ndim == 1:
+        return Prompt(box=tuple(given))
+    return Prompt(points=tuple((x, y) for x, y in given), labels=tuple(labels or ()))

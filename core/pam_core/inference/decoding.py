@@ -1,0 +1,121 @@
+"""Generates answers to many questions about many regions at once.
+
+Each region is a prefix that was read once (`RegionMemory`); each question branches from it. All branches advance
+together, one token a step, and those that are finished leave. Greedy by default, and then an answer does not depend
+on what is generated beside it. Knows token ids, not what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import Qwen2ForCausalLM
+
+from pam_core.model.language import RegionMemory, extend
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. At temperature 0 the likeliest, always; the rest is then without effect but for
+    `repetition_penalty`, which divides the odds of what was already generated (Keskar et al., 2019).
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+@dataclass
+class Branch:
+    """One question about one region, by its number. `answer` fills up with ids; the end-of-text id is left out."""
+
+    region: int
+    question: Sequence[int]
+    max_tokens: int
+    answer: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step brought: the branches that were still running, their new ids, and the logits these came from."""
+
+    branches: Sequence[Branch]
+    ids: Sequence[int]
+    logits: Tensor
+
+
+@torch.inference_mode()
+def generate(
+    language: Qwen2ForCausalLM,
+    regions: Sequence[RegionMemory],
+    branches: Sequence[Branch],
+    *,
+    stop_ids: Collection[int],
+    vocabulary: int,
+    sampling: Sampling = Sampling(),
+) -> Iterator[Step]:
+    """Answer every branch, a token of each running one a step.
+
+    `vocabulary` is how many ids the tokenizer knows; released embeddings have rows beyond it, which never answer.
+    """
+    embed = language.model.embed_tokens
+    device = embed.weight.device
+    chance = torch.Generator(device).manual_seed(sampling.seed) if sampling.temperature > 0 else None
+    running = sorted((branch for branch in branches if branch.max_tokens > 0), key=lambda branch: branch.region)
+    numbers = {id(branch): number for number, branch in enumerate(running)}
+    fed: list[Sequence[int]] = [branch.question for branch in running]
+    start = {id(branch): 0 for branch in running}
+    while running:
+        ids = torch.tensor([token for tokens in fed for token in tokens], device=device)
+        owners = [torch.tensor(numbers[id(b)]).repeat(len(tokens)) for b, tokens in zip(running, fed, strict=True)]
+        positions = [
+            regions[b.region].prefix + start[id(b)] + torch.arange(len(tokens))
+            for b, tokens in zip(running, fed, strict=True)
+        ]
+        here = sorted({branch.region for branch in running})
+        by_region = [
+            torch.cat([o for b, o in zip(running, owners, strict=True) if b.region == region]) for region in here
+        ]
+        hidden = extend(
+            language, [regions[region] for region in here], by_region, embed(ids), torch.cat(positions).to(device)
+        )
+        last = torch.tensor([len(tokens) for tokens in fed]).cumsum(0) - 1
+        logits = language.lm_head(hidden[last.to(device)])[:, :vocabulary]
+        chosen = choose(logits, [branch.answer for branch in running], sampling, chance)
+        for branch, tokens, token in zip(running, fed, chosen, strict=True):
+            start[id(branch)] += len(tokens)
+            if token not in stop_ids:
+                branch.answer.append(token)
+        yield Step(running, chosen, logits)
+        going = [
+            (branch, token)
+            for branch, token in zip(running, chosen, strict=True)
+            if token not in stop_ids and len(branch.answer) < branch.max_tokens
+        ]
+        running, fed = [branch for branch, _ in going], [(token,) for _, token in going]
+
+
+def choose(
+    logits: Tensor, answers: Sequence[Sequence[int]], sampling: Sampling, chance: torch.Generator | None
+) -> list[int]:
+    """The next id of each row of logits (N, V), after what each row has already answered."""
+    scores = logits.float()
+    if sampling.repetition_penalty != 1.0:
+        scores = scores.clone()
+        for row, answer in enumerate(answers):
+            said = torch.tensor(sorted(set(answer)), dtype=torch.int64, device=scores.device)
+            old = scores[row, said]
+            scores[row, said] = torch.where(
+                old > 0, old / sampling.repetition_penalty, old * sampling.repetition_penalty
+            )
+    if chance is None:
+        return scores.argmax(dim=-1).tolist()
+    likely, order = (scores / sampling.temperature).softmax(dim=-1).sort(dim=-1, descending=True)
+    before = likely.cumsum(dim=-1) - likely
+    likely[before >= sampling.top_p] = 0  # the likeliest always stays
+    picked = torch.multinomial(likely, 1, generator=chance)
+    return order.gather(1, picked)[:, 0].tolist()

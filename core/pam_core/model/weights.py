@@ -1,0 +1,138 @@
+"""Weight files: reading safetensors in any number of shards, and modules that wait for their weights.
+
+Pickles can run code when they are read. They are refused, unless their reader asks for them by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Lock, get_ident
+from types import TracebackType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from pam_core.model.location import CheckpointError
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class WeightFiles:
+    """The tensors of one or several safetensors files by key; none is read before it is asked for."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._open = ExitStack()
+        self._homes: dict[str, tuple[Path, Any]] = {}
+        for file in files:
+            try:
+                reader = self._open.enter_context(safe_open(file, framework="pt"))
+                self._homes.update((key, (file, reader)) for key in reader.keys())  # noqa: SIM118
+            except FileNotFoundError as error:
+                self._open.close()
+                raise CheckpointError(
+                    f"{file}: no such file; fetch the checkpoint again (`pam download`)."
+                ) from error
+            except (SafetensorError, OSError) as error:
+                self._open.close()
+                raise CheckpointError(
+                    f"{file}: damaged or cut short ({error}); fetch it again (`pam download` goes on there)."
+                ) from error
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> WeightFiles:
+        """The files that a folder's index names, or its single file. Raises CheckpointError."""
+        index = folder / INDEX
+        if index.is_file():
+            try:
+                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+                if any(Path(name).name != name for name in names):
+                    raise ValueError("it names files outside its folder")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise CheckpointError(f"{index}: not an index of weights ({error}); fetch it again.") from error
+            return cls([folder / name for name in names])
+        if (folder / SINGLE).is_file():
+            return cls([folder / SINGLE])
+        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+        if pickles:
+            raise CheckpointError(f"{folder / pickles[0]}: {_refusal('SOURCE', folder)}")
+        raise CheckpointError(f"{folder}: holds no {SINGLE} and no {INDEX}; wanted a checkpoint's folder.")
+
+    def keys(self) -> list[str]:
+        return sorted(self._homes)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        return tuple(self._homes[key][1].get_slice(key).get_shape())
+
+    def __getitem__(self, key: str) -> Tensor:
+        file, reader = self._homes[key]
+        try:
+            tensor: Tensor = reader.get_tensor(key)
+            return tensor
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{file}: the tensor {key} cannot be read ({error}); fetch the file again."
+            ) from error
+
+    def __enter__(self) -> WeightFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+
+def read_weights(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
+    """All tensors of one file. A pickle is read only where `trust_pickle`, and then nothing but tensors from it."""
+    if file.suffix in PICKLES:
+        if not trust_pickle:
+            raise CheckpointError(f"{file}: {_refusal('REFERENCE', 'DIR')}")
+        try:
+            found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{file}: no such file.") from error
+        except Exception as error:  # torch raises errors of many types for damaged files
+            raise CheckpointError(f"{file}: cannot be read as weights ({error}).") from error
+        found = found.get("model", found) if isinstance(found, Mapping) else found
+        if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+            raise CheckpointError(f"{file}: holds something else than tensors by name; wanted a state dict.")
+        return dict(found)
+    with WeightFiles([file]) as weights:
+        return {key: weights[key] for key in weights.keys()}  # noqa: SIM118
+
+
+def _refusal(source: object, folder: object) -> str:
+    return (
+        "a pickle, which can run code when it is read; wanted safetensors. If you trust where it comes from, "
+        f"convert it once: pam convert {source} --out {folder} --trust-pickle"
+    )
+
+
+_building = Lock()
+
+
+@contextmanager
+def empty_weights() -> Iterator[None]:
+    """Within it, modules are built without memory for their parameters (they are on the meta device).
+
+    Buffers are real: position tables and rotary frequencies, which no checkpoint holds, are computed as ever.
+    """
+    register, mine = nn.Module.register_parameter, get_ident()
+
+    def register_empty(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        if parameter is not None and get_ident() == mine:  # other threads may be building modules of their own
+            parameter = nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+        register(module, name, parameter)
+
+    with _building:
+        nn.Module.register_parameter = register_empty  # type: ignore[method-assign,assignment]
+        try:
+            yield
+        finally:
+            nn.Module.register_parameter = register  # type: ignore[method-assign]
