@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -65,38 +66,45 @@ def generate(
     embed = language.model.embed_tokens
     device = embed.weight.device
     chance = torch.Generator(device).manual_seed(sampling.seed) if sampling.temperature > 0 else None
-    running = sorted((branch for branch in branches if branch.max_tokens > 0), key=lambda branch: branch.region)
-    numbers = {id(branch): number for number, branch in enumerate(running)}
-    fed: list[Sequence[int]] = [branch.question for branch in running]
-    start = {id(branch): 0 for branch in running}
+    asked = sorted((branch for branch in branches if branch.max_tokens > 0), key=lambda branch: branch.region)
+    running = [_Running(branch, number, branch.question) for number, branch in enumerate(asked)]
     while running:
-        ids = torch.tensor([token for tokens in fed for token in tokens], device=device)
-        owners = [torch.tensor(numbers[id(b)]).repeat(len(tokens)) for b, tokens in zip(running, fed, strict=True)]
+        grouped = [(regions[region], list(rows)) for region, rows in groupby(running, lambda row: row.branch.region)]
+        owners = [torch.cat([torch.full((len(row.fed),), row.number) for row in rows]) for _, rows in grouped]
         positions = [
-            regions[b.region].prefix + start[id(b)] + torch.arange(len(tokens))
-            for b, tokens in zip(running, fed, strict=True)
-        ]
-        here = sorted({branch.region for branch in running})
-        by_region = [
-            torch.cat([o for b, o in zip(running, owners, strict=True) if b.region == region]) for region in here
+            region.prefix + row.read + torch.arange(len(row.fed)) for region, rows in grouped for row in rows
         ]
         hidden = extend(
-            language, [regions[region] for region in here], by_region, embed(ids), torch.cat(positions).to(device)
+            language,
+            [region for region, _ in grouped],
+            owners,
+            embed(torch.tensor([token for row in running for token in row.fed], device=device)),
+            torch.cat(positions).to(device),
         )
-        last = torch.tensor([len(tokens) for tokens in fed]).cumsum(0) - 1
-        logits = language.lm_head(hidden[last.to(device)])[:, :vocabulary]
-        chosen = choose(logits, [branch.answer for branch in running], sampling, chance)
-        for branch, tokens, token in zip(running, fed, chosen, strict=True):
-            start[id(branch)] += len(tokens)
-            if token not in stop_ids:
-                branch.answer.append(token)
-        yield Step(running, chosen, logits)
-        going = [
-            (branch, token)
-            for branch, token in zip(running, chosen, strict=True)
-            if token not in stop_ids and len(branch.answer) < branch.max_tokens
-        ]
-        running, fed = [branch for branch, _ in going], [(token,) for _, token in going]
+        last = torch.tensor([len(row.fed) for row in running], device=device).cumsum(0) - 1
+        logits = language.lm_head(hidden[last])[:, :vocabulary]
+        chosen = choose(logits, [row.branch.answer for row in running], sampling, chance)
+        for row, token in zip(running, chosen, strict=True):
+            row.advance(token, stop_ids)
+        yield Step([row.branch for row in running], chosen, logits)
+        running = [row for row in running if row.fed]
+
+
+@dataclass
+class _Running:
+    """A branch that is not finished: how much of it the model has read, and what it reads next."""
+
+    branch: Branch
+    number: int
+    fed: Sequence[int]
+    read: int = 0
+
+    def advance(self, token: int, stop_ids: Collection[int]) -> None:
+        self.read += len(self.fed)
+        if token not in stop_ids:
+            self.branch.answer.append(token)
+        done = token in stop_ids or len(self.branch.answer) == self.branch.max_tokens
+        self.fed = () if done else (token,)
 
 
 def choose(

@@ -70,10 +70,11 @@ class _Streamed:
 
     told: str = ""
 
-    def fresh(self, text: str) -> str:
-        """What is new in `text`, up to the last whole character."""
-        whole = text.rstrip(UNFINISHED)
-        new, self.told = whole[len(self.told) :], whole if len(whole) > len(self.told) else self.told
+    def fresh(self, text: str, finished: bool) -> str:
+        """What is new in `text`; while it grows, only whole characters."""
+        whole = text if finished else text.rstrip(UNFINISHED)
+        new = whole[len(self.told) :]
+        self.told += new
         return new
 
 
@@ -184,6 +185,13 @@ class PamImageModel:
         branches = [Branch(question.region, question.ids, question.max_tokens) for question in questions]
         asked = {id(branch): question for branch, question in zip(branches, questions, strict=True)}
         streamed = {id(branch): _Streamed() for branch in branches}
+
+        def tell(branch: Branch, finished: bool) -> None:
+            fresh = streamed[id(branch)].fresh(self.text(branch.answer), finished)
+            question = asked[id(branch)]
+            if fresh and on_text is not None:
+                on_text(first + question.region, question.task, question.language, fresh)
+
         for step in generate(
             self.model.language,
             memories,
@@ -192,13 +200,11 @@ class PamImageModel:
             vocabulary=len(self.tokenizer),
             sampling=self._sampling(generation),
         ):
-            if on_text is None:
-                continue
-            for branch in step.branches:
-                fresh = streamed[id(branch)].fresh(self.text(branch.answer))
-                if fresh:
-                    question = asked[id(branch)]
-                    on_text(first + question.region, question.task, question.language, fresh)
+            if on_text is not None:
+                for branch in step.branches:
+                    tell(branch, finished=False)
+        for branch in branches:
+            tell(branch, finished=True)
         texts: list[dict[str, dict[str, str]]] = [{} for _ in memories]
         for branch, question in zip(branches, questions, strict=True):
             texts[question.region].setdefault(question.task, {})[question.language] = self.text(branch.answer)

@@ -1,0 +1,84 @@
+"""This installation computes what the reference computed. The tolerances are those of `pam parity`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pam_core.evaluation.parity import run_cases
+from pam_core.model.location import CheckpointError
+from tests.tiny_pam import FOLDER
+
+CASES = (
+    "image_box",
+    "image_point",
+    "image_points",
+    "image_mask",
+    "image_batch3",
+    "train_loss",
+    "unit_stability",
+    "image_box_bf16",
+)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_case_is_as_the_reference_computed_it(case: str) -> None:
+    (report,) = run_cases(FOLDER, [case])
+    assert report.differences
+    assert [(d.name, d.relative) for d in report.differences if not d.ok] == []
+    assert report.ids_equal is not False
+    assert report.ok
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A folder with one case, to be spoiled."""
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    for file in FOLDER.iterdir():
+        if file.name not in ("image_point.safetensors", "cases.json"):
+            (folder / file.name).symlink_to(file)
+    cases = json.loads((FOLDER / "cases.json").read_text())
+    cases["cases"] = {"image_point": cases["cases"]["image_point"]}
+    (folder / "cases.json").write_text(json.dumps(cases))
+    return folder
+
+
+def test_a_tensor_that_is_off_is_named(copied: Path) -> None:
+    tensors = load_file(FOLDER / "image_point.safetensors")
+    tensors["sem_tokens_out.0"] = tensors["sem_tokens_out.0"] * 1.001
+    tensors["never_heard_of.0"] = torch.ones(1)
+    save_file(tensors, copied / "image_point.safetensors")
+    (report,) = run_cases(copied)
+    assert [d.name for d in report.differences if not d.ok] == ["never_heard_of.0 (not computed)", "sem_tokens_out.0"]
+    assert not report.ok
+
+
+@pytest.mark.parametrize("name", ["generated_ids", "input_ids"])
+def test_one_other_id_is_found(copied: Path, name: str) -> None:
+    tensors = load_file(FOLDER / "image_point.safetensors")
+    tensors[name][0, 3] += 1
+    save_file(tensors, copied / "image_point.safetensors")
+    (report,) = run_cases(copied)
+    assert report.ids_equal is False and not report.ok
+
+
+def test_another_answer_is_found(copied: Path) -> None:
+    save_file(load_file(FOLDER / "image_point.safetensors"), copied / "image_point.safetensors")
+    cases = json.loads((copied / "cases.json").read_text())
+    cases["cases"]["image_point"]["text"] = ["something else"]
+    (copied / "cases.json").write_text(json.dumps(cases))
+    assert next(run_cases(copied)).ids_equal is False
+
+
+def test_a_case_that_is_missing_is_told(copied: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"image_point\.safetensors: no such file"):
+        list(run_cases(copied))
+    with pytest.raises(CheckpointError, match="has no case other"):
+        list(run_cases(copied, ["other"]))
+    with pytest.raises(CheckpointError, match=r"no cases\.json"):
+        list(run_cases(tmp_path))

@@ -1,0 +1,39 @@
+"""The tiny model of tests/parity as a region model, and what its pictures and prompts are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pam_core.contracts import ModelInfo, Picture
+from pam_core.inference.image import DEFAULT_BUDGET, PamImageModel
+from pam_core.model.pam import PamModel
+from pam_core.tasks import BUILTIN_TASKS
+from pam_core.types import Prompt
+
+FOLDER = Path(__file__).parent / "parity"
+BOTH = frozenset({"en", "zh"})
+QUESTIONS = {task.name: task.questions for task in BUILTIN_TASKS}
+INFO = ModelInfo("tiny", "1", "a tiny PAM with random weights", "none", dict.fromkeys(QUESTIONS, BOTH))
+
+EIGHT = (
+    Prompt.at(20, 20),
+    Prompt.at(100, 90),
+    Prompt(box=(40, 34, 100, 82)),
+    Prompt(points=((70, 58), (90, 60), (125, 85)), labels=(1, 1, 0)),
+    Prompt.at(140, 30),
+    Prompt(box=(111, 67, 139, 103)),
+    Prompt(points=((70, 58),), box=(40, 34, 100, 82)),
+    Prompt.from_mask(np.pad(np.ones((40, 60), bool), ((30, 50), (40, 60)))),
+)
+"""Prompts of every kind on a picture of 160x120."""
+
+
+def picture(name: str = "image.png") -> Picture:
+    return np.array(Image.open(FOLDER / "inputs" / name).convert("RGB"))
+
+
+def region_model(model: PamModel, budget: int = DEFAULT_BUDGET) -> PamImageModel:
+    return PamImageModel(model, INFO, QUESTIONS, budget)
