@@ -32,7 +32,8 @@ def test_eight_regions_and_three_questions_in_one_call_are_24_single_calls(
     for prompt, region in zip(EIGHT, together[1], strict=True):
         embedding = pam.embed(picture())
         (alone,) = pam.segment(embedding, [prompt])
-        assert alone.mask.iou([region.mask])[0] > 0.999  # a pixel on the edge may fall either way
+        differing = alone.mask.array != region.mask.array  # a pixel on the edge may fall either way
+        assert differing.mean() < 1e-3
         for task in TASKS:
             (answered,) = pam.describe(embedding, [alone], [task], generation=SHORT)
             assert answered.text(task) == region.text(task)
