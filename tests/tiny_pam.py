@@ -9,9 +9,11 @@ from PIL import Image
 
 from pam_core.contracts import ModelInfo, Picture
 from pam_core.inference.image import DEFAULT_BUDGET, PamImageModel
+from pam_core.inference.video import PamVideoModel
 from pam_core.model.pam import PamModel
 from pam_core.tasks import BUILTIN_TASKS
 from pam_core.types import Prompt
+from pam_core.video import Frame
 
 FOLDER = Path(__file__).parent / "parity"
 BOTH = frozenset({"en", "zh"})
@@ -37,3 +39,12 @@ def picture(name: str = "image.png") -> Picture:
 
 def region_model(model: PamModel, budget: int = DEFAULT_BUDGET) -> PamImageModel:
     return PamImageModel(model, INFO, QUESTIONS, budget)
+
+
+def video_model(model: PamModel, budget: int = DEFAULT_BUDGET) -> PamVideoModel:
+    return PamVideoModel(model, INFO, QUESTIONS, budget)
+
+
+def frame(index: int) -> Frame:
+    """One of the 32 frames, at 10 frames a second."""
+    return Frame(index, index / 10, picture(f"{index:05}.jpg"))

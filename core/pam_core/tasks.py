@@ -9,6 +9,14 @@ from __future__ import annotations
 
 from pam_core.types import Task
 
+VIDEO_QUESTIONS = {
+    "en": "Provide a caption for this subject in this video.\nPrevious caption: {history}",
+    "zh": "对该视频中的目标对象提供一个描述。\n历史描述：{history}",
+}
+"""The question about a clip of a video, by language code, and what stands for the caption of the clip before."""
+
+NO_HISTORY = {"en": "None", "zh": "无"}
+
 BUILTIN_TASKS = (
     Task(
         "label",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -127,12 +128,17 @@ class TestParityCommand:
         assert code == 0, said
         assert "generated ids equal" in said and "step_logits" in said and "1 of 1 cases" in said
 
-    def test_a_case_that_cannot_be_run_fails_by_name(self) -> None:
-        code, said = pam("parity", FOLDER, "--cases", "unit_stability,video8", "--json", of=COMMANDS)
+    def test_a_case_that_cannot_be_run_fails_by_name(self, tmp_path: Path) -> None:
+        folder = tmp_path / "cases"
+        shutil.copytree(FOLDER, folder)
+        cases = json.loads((folder / "cases.json").read_text())
+        cases["cases"]["sound"] = {"types": ["sound"]}
+        (folder / "cases.json").write_text(json.dumps(cases))
+        code, said = pam("parity", folder, "--cases", "unit_stability,sound", "--json", of=COMMANDS)
         report = json.loads(said)
         assert code == 1 and not report["ok"]
         assert [case["ok"] for case in report["cases"]] == [True, False]
-        assert "video cannot be run yet" in report["cases"][1]["error"]
+        assert "cases of sound cannot be run yet" in report["cases"][1]["error"]
 
     def test_a_folder_without_cases_is_told(self, tmp_path: Path) -> None:
         code, said = pam("parity", tmp_path, of=COMMANDS)

@@ -20,13 +20,24 @@ from torch import Tensor
 
 from pam_core.contracts import Generation, ModelInfo, Picture
 from pam_core.inference.decoding import Branch, generate
-from pam_core.inference.image import AFTER_IMAGE, BEFORE_IMAGE, PamImageModel
+from pam_core.inference.image import AFTER_IMAGE, BEFORE_IMAGE
+from pam_core.inference.video import PamClip, PamVideoModel, PerceivedFrame, clip_sequence, sample_frames
 from pam_core.model.checkpoint import released_key
 from pam_core.model.language import prefill
 from pam_core.model.location import CheckpointError
-from pam_core.model.pam import PamModel
+from pam_core.model.pam import FIRST_FOLD, LATER_FOLD, PamModel
 from pam_core.model.prompt_tensors import prompt_batches
-from pam_core.model.vision import full_size, preprocess, stability, stable_choice
+from pam_core.model.tracking import SamTracker, TrackingRules
+from pam_core.model.vision import (
+    Decoded,
+    ImageFeatures,
+    PromptTensors,
+    VisionTower,
+    full_size,
+    preprocess,
+    stability,
+    stable_choice,
+)
 from pam_core.model.weights import read_weights
 from pam_core.training.conversations import IMAGE, PLACEHOLDER
 from pam_core.training.forward import loss_and_logits, make_batch, region_sequences
@@ -35,15 +46,18 @@ from pam_core.types import Prompt
 TOLERANCE = 2e-4
 MASK_TOLERANCE = 1e-3
 GRADIENT_TOLERANCE = 1e-3
+PIXEL_TOLERANCE = 1e-3
 HALF_SLACK = 3.0
 """Largest differences, relative to the largest value of a tensor (or to 1 for the logit of presence, a single value).
 In bfloat16 a tensor may be this many times as far from the reference's as the reference's own float32 is: the
-roundings of two implementations have nothing to do with each other."""
+roundings of two implementations have nothing to do with each other. Of a frame's mask, one pixel in 1,000 may differ.
+"""
 
 PRESENCE = frozenset({"object_score_logits", "object_scores"})
 MASKS = frozenset({"dec_masks4", "low_res_mask", "mask_logits"})
 HALF = "_bf16"
 NORM = "grad_norm."
+PACKED = "video_masks_packed"
 BY_TOKEN = frozenset({"visual_tokens_out", "proj_img", "inputs_embeds"})
 EXACT = frozenset({"generated_ids", "input_ids", "labels", "attention_mask"})
 
@@ -111,7 +125,8 @@ def run_cases(folder: Path, names: Sequence[str] | None = None, device: str = "c
         recorded = _recorded(folder, name, cases[name])
         got, texts = run(folder, cases[name], models[dtype], recorded)
         if dtype == torch.float32:
-            yield _compare(name, got, recorded, texts == cases[name].get("text", texts))
+            said = [text.strip() for text in cases[name].get("text", ())]
+            yield _compare(name, got, recorded, texts is None or texts == said)
         else:
             yield _compare_half(name, got, recorded, _recorded(folder, name.removesuffix(HALF), {}))
 
@@ -127,7 +142,7 @@ def _runner(case: Mapping[str, Any]) -> Runner | None:
         return _stability_case
     if "sources" in case:
         return _training_case
-    return _image_case if set(case.get("types", ())) == {"image"} else None
+    return {("image",): _image_case, ("video",): _video_case}.get(tuple(sorted(set(case.get("types", ())))))
 
 
 def _recorded(folder: Path, name: str, case: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -174,6 +189,11 @@ def _difference(
     """The largest difference, also relative to the largest value or, where that is less, to `least`."""
     name, _, thinned = key.partition("@s")
     name, _, stats = name.partition("#")
+    if name == PACKED and name in got:
+        pixels = got[name].flatten(1).cpu()  # (frames, H * W)
+        bits = torch.from_numpy(np.unpackbits(recorded.numpy(), axis=1)[:, : pixels.shape[1]]).bool()
+        worst = float((pixels != bits).float().mean(dim=1).max())
+        return Difference(f"{key} (share of pixels)", worst, worst, tolerance)
     if name not in got:
         return Difference(f"{key} (not computed)", float("inf"), float("inf"), tolerance)
     tensor, recorded = got[name].detach().cpu().double(), recorded.double()
@@ -207,26 +227,9 @@ def _image_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mappi
         pixels = preprocess(picture, size)[None]
         features = vision.encode(pixels)
         ((_rows, tensors),) = prompt_batches([prompt], width, height, size)
-        sparse, dense = vision.embed_prompts(tensors)
         decoded, logits, presence = vision.answer_prompts(features, tensors)
         visual, semantic = model.perceive(decoded)
-        stages = {
-            "image_in": pixels,
-            "fpn0": features.fine[0],
-            "fpn1": features.fine[1],
-            "fpn2": features.coarse,
-            "pos2": features.position,
-            "sparse_emb": sparse,
-            "dense_emb": dense,
-            "pix_feat": decoded.before,
-            "dec_masks4": decoded.logits,
-            "iou_pred4": decoded.ious,
-            "mask_tokens4": decoded.mask_tokens,
-            "object_score_logits": decoded.presence,
-            "mid_image_embed": decoded.after,
-            "low_res_mask": decoded.answer,
-            "obj_ptr": vision.object_pointer(decoded),
-        }
+        stages = _stages(vision, pixels, features, tensors, decoded)
         got.update((f"{stage}.{row}", tensor) for stage, tensor in stages.items())
         stages = {
             "mid_mask_tokens": decoded.stable_tokens,
@@ -242,20 +245,85 @@ def _image_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mappi
             together.setdefault(stage, []).append(tensor)
     joined = {stage: torch.cat(tensors) for stage, tensors in together.items()}
     got.update({f"{stage}.0": tensor for stage, tensor in joined.items()}, **joined)
-    answers, texts = _answers(case, model, pictures, prompts, joined["regions"])
+    answers, _texts = _read_and_answer(case, model, joined["regions"])
+    return {**got, **answers}, _as_users_ask(case, model, pictures, prompts)
+
+
+@torch.inference_mode()
+def _video_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mapping[str, Tensor]) -> Outcome:
+    """One object through one clip, as the reference follows it."""
+    pictures = [_picture(folder / name) for name in case["images"][0]]
+    prompt = _prompt(folder, case["visual_prompts"][0], case["vp_labels"][0])
+    height, width = pictures[0].shape[:2]
+    vision, size = model.vision, model.config.vision.image_size
+    ((_rows, tensors),) = prompt_batches([prompt], width, height, size)
+    tracker = SamTracker(vision, TrackingRules(round_prompted=True, clip_length=len(pictures)))
+    got: dict[str, Tensor] = {}
+    frames, masks, presences = [], [], []
+    for index, picture in enumerate(pictures):
+        pixels = preprocess(picture, size)[None]
+        features = vision.encode(pixels)
+        looked = tracker.follow(features) if index else tracker.prompt(features, [1], tensors)
+        assert looked is not None
+        given = tensors if index == 0 else PromptTensors(pixels.new_zeros(1, 0, 2), torch.zeros(1, 0).long())
+        cells, semantic = model.perceive_cells(looked.decoded)
+        visual = model.perceiver.visual_tokens(cells, LATER_FOLD if index else FIRST_FOLD)
+        frames.append(PerceivedFrame(index, visual[0], semantic[0]))
+        masks.append(full_size(looked.logits, height, width)[0, 0] > 0)
+        presences.append(looked.presence[0, 0])
+        stages = _stages(vision, pixels, features, given, looked.decoded) | {"maskmem": looked.memory}
+        got.update((f"{stage}.{index}", tensor) for stage, tensor in stages.items())
+        got[f"mid_mask_tokens.{index}"] = looked.decoded.stable_tokens
+    picked = sample_frames(len(frames))
+    for number, index in enumerate(picked):  # of these the reference recorded what the language model was shown
+        visual, semantic = frames[index].visual[None], frames[index].semantic[None]
+        got[f"mid_mask_tokens.{number}"] = got[f"mid_mask_tokens.{index}"]
+        got[f"visual_tokens_out.{number}"], got[f"sem_tokens_out.{number}"] = visual, semantic
+        got[f"proj_img.{number}"] = model.image_projector(visual)
+        got[f"proj_sem.{number}"] = model.semantic_projector(semantic)
+    got["object_scores"] = torch.stack(presences)
+    got["video_masks_packed"] = torch.stack(masks)
+    clip = PamClip(1, frames[0], tuple(frames[1:]), len(frames) - 1)
+    answers, texts = _read_and_answer(case, model, clip_sequence(model, clip)[None])
     return {**got, **answers}, texts
 
 
-def _answers(
-    case: Mapping[str, Any], model: PamModel, pictures: Sequence[Picture], prompts: Sequence[Prompt], regions: Tensor
-) -> Outcome:
-    """What the language model reads and answers, greedily; and what users get who ask in one call a picture."""
-    question = case["question"].removeprefix(f"{PLACEHOLDER}\n")
+def _stages(
+    vision: VisionTower, pixels: Tensor, features: ImageFeatures, prompts: PromptTensors, decoded: Decoded
+) -> dict[str, Tensor]:
+    """What SAM 2 computes of one prompt on one picture or frame."""
+    sparse, dense = vision.embed_prompts(prompts)
+    return {
+        "image_in": pixels,
+        "fpn0": features.fine[0],
+        "fpn1": features.fine[1],
+        "fpn2": features.coarse,
+        "pos2": features.position,
+        "sparse_emb": sparse,
+        "dense_emb": dense,
+        "pix_feat": decoded.before,
+        "dec_masks4": decoded.logits,
+        "iou_pred4": decoded.ious,
+        "mask_tokens4": decoded.mask_tokens,
+        "object_score_logits": decoded.presence,
+        "mid_image_embed": decoded.after,
+        "low_res_mask": decoded.answer,
+        "obj_ptr": vision.object_pointer(decoded),
+    }
+
+
+def _asked(case: Mapping[str, Any], model: PamModel) -> PamVideoModel:
+    """The model with the case's question as its only task."""
     info = ModelInfo("pam", model.revision, "", "", {"asked": frozenset({"en"})})
-    pam = PamImageModel(model, info, {"asked": {"en": question}})
+    return PamVideoModel(model, info, {"asked": {"en": case["question"].removeprefix(f"{PLACEHOLDER}\n")}})
+
+
+def _read_and_answer(case: Mapping[str, Any], model: PamModel, regions: Tensor) -> Outcome:
+    """What the language model reads (B, L, H), and what it answers to it, greedily."""
+    pam = _asked(case, model)
     before, after = (
-        model.tokenizer(text, add_special_tokens=False).input_ids  # type: ignore[misc]
-        for text in (BEFORE_IMAGE, AFTER_IMAGE.format(question=question))
+        pam.tokenizer(text, add_special_tokens=False).input_ids
+        for text in (BEFORE_IMAGE, AFTER_IMAGE.format(question=pam.questions["asked"]["en"]))
     )
     length = len(case["generated"][0])
     reads = [torch.cat([model.embed_ids(before), region]) for region in regions]
@@ -266,12 +334,6 @@ def _answers(
     for step in generate(model.language, memories, branches, stop_ids=(), vocabulary=len(pam.tokenizer)):
         logits.append(step.logits)
         answered.append(step.ids)
-    texts = []
-    for picture, prompt in zip(pictures, prompts, strict=True):
-        embedding = pam.embed(picture)
-        regions_of = pam.segment(embedding, [prompt])
-        (region,) = pam.describe(embedding, regions_of, ["asked"], generation=Generation(length))
-        texts.append(region.text("asked") or "")
     asked = model.embed_ids(after)
     return {
         "inputs_embeds.0": torch.stack([torch.cat([read, asked]) for read in reads]),
@@ -279,7 +341,20 @@ def _answers(
         "logits_first": logits[0],
         "generated_ids": torch.tensor(answered).T,
         "input_ids": torch.tensor([[*before, IMAGE, *after]] * len(reads)),
-    }, texts
+    }, [pam.text(branch.answer) for branch in branches]
+
+
+def _as_users_ask(
+    case: Mapping[str, Any], model: PamModel, pictures: Sequence[Picture], prompts: Sequence[Prompt]
+) -> list[str]:
+    """The answers once more, the way users get them."""
+    pam, texts = _asked(case, model), []
+    limit = Generation(len(case["generated"][0]))
+    for picture, prompt in zip(pictures, prompts, strict=True):
+        embedding = pam.embed(picture)
+        (region,) = pam.describe(embedding, pam.segment(embedding, [prompt]), ["asked"], generation=limit)
+        texts.append(region.text("asked") or "")
+    return texts
 
 
 def _training_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mapping[str, Tensor]) -> Outcome:

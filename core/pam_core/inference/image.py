@@ -158,9 +158,8 @@ class PamImageModel:
         ]
         prompts = [_prompt_of(embedding, region) for embedding, region in regions]
         described: list[Region] = []
-        size = self._group_size(asked, generation)
-        for start in range(0, len(regions), size):
-            group = range(start, min(start + size, len(regions)))
+        visual = self.model.visual_length
+        for group in self.groups([visual] * len(regions), [(len(i), generation.tokens_for(t)) for t, _, i in asked]):
             reserve = sum(len(ids) + min(32, generation.tokens_for(task)) for task, _, ids in asked)
             memories = [
                 self._read(embeds, reserve) for embeds in self._visual([(regions[i][0], prompts[i]) for i in group])
@@ -170,8 +169,8 @@ class PamImageModel:
                 for row in range(len(group))
                 for task, code, ids in asked
             ]
-            texts = self._answer(memories, questions, generation, start, on_text)
-            described += [regions[index][1].with_texts(texts[index - start]) for index in group]
+            texts = self._answer(memories, questions, generation, group.start, on_text)
+            described += [regions[index][1].with_texts(texts[index - group.start]) for index in group]
         return described
 
     def _answer(
@@ -253,12 +252,21 @@ class PamImageModel:
         self.work.prefills += 1
         return prefill(self.model.language, embeddings, reserve)
 
-    def _group_size(self, asked: Sequence[tuple[str, str, list[int]]], generation: Generation) -> int:
-        """How many regions fit the budget together."""
-        vision = self.model.config
-        visual = (vision.vision.grid // 2) ** 2 + vision.perceiver.semantic_tokens + 2
-        tokens = len(self._before) + visual + sum(len(ids) + generation.tokens_for(task) for task, _, ids in asked)
-        return max(1, self.budget // (tokens * bytes_per_token(vision.language, self.model.dtype)))
+    def groups(self, visual: Sequence[int], asked: Sequence[tuple[int, int]]) -> Iterator[range]:
+        """Which prefixes, of so many visual tokens each, fit the budget together; one that is too long goes alone.
+
+        `asked` holds the lengths of each question and of its longest answer.
+        """
+        budget = self.budget // bytes_per_token(self.model.config.language, self.model.dtype)
+        around = len(self._before) + sum(question + answer for question, answer in asked)
+        start = used = 0
+        for index, tokens in enumerate(visual):
+            if index > start and used + tokens + around > budget:
+                yield range(start, index)
+                start, used = index, 0
+            used += tokens + around
+        if visual:
+            yield range(start, len(visual))
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids

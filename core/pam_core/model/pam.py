@@ -94,11 +94,16 @@ class PamModel(nn.Module):
         """Compile what always sees one shape: the image encoder. The first picture is slow then."""
         self.vision.sam.image_encoder.compile()
 
-    def perceive(self, decoded: Decoded, fold: int = FIRST_FOLD) -> tuple[Tensor, Tensor]:
-        """What SAM 2 made of N regions -> visual tokens (N, V, 4C) and semantic tokens (N, n, C)."""
+    def perceive(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
+        """What SAM 2 made of N regions -> visual tokens (N, V, 4C) and semantic tokens (N, n, C), as of pictures."""
+        cells, semantic = self.perceive_cells(decoded)
+        return self.perceiver.visual_tokens(cells, FIRST_FOLD), semantic
+
+    def perceive_cells(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
+        """What SAM 2 made of N regions -> cells (N, g, g, C), to be made visual tokens of, and semantic tokens."""
         image = decoded.after if self.config.perceiver.image_features == "after" else decoded.before
         tokens = decoded.stable_tokens if self.config.perceiver.tokens == "mask" else decoded.tokens
-        return self.perceiver.perceive(image, tokens, fold)
+        return self.perceiver.perceive(image, tokens)
 
     def project(self, visual: Tensor, semantic: Tensor) -> Tensor:
         """Tokens of N regions as the language model reads them, with separators (N, L, H); L is 1,042 for a picture.
@@ -111,6 +116,12 @@ class PamModel(nn.Module):
         if semantic.shape[1]:
             parts += [self.semantic_projector(semantic), self.semantic_newline.expand(count, 1, -1)]
         return torch.cat(parts, dim=1)
+
+    @property
+    def visual_length(self) -> int:
+        """Tokens of a picture's region: 1,042 as released."""
+        semantic = self.config.perceiver.semantic_tokens
+        return (self.config.vision.grid // FIRST_FOLD) ** 2 + 1 + (semantic + 1 if semantic else 0)
 
     def embed_ids(self, ids: list[int] | Tensor) -> Tensor:
         """Token ids (n,) as the language model's embeddings (n, H)."""

@@ -24,18 +24,23 @@ class SemanticPerceiver(TwoWayTransformer):
         self.pe_layer = PositionEmbeddingRandom(config.dim // 2)
         self.proj = nn.Linear(16 * config.dim, 4 * config.dim)
 
-    def perceive(self, image: Tensor, tokens: Tensor, fold: int = 2) -> tuple[Tensor, Tensor]:
-        """An image embedding (B, C, g, g) and output tokens (B, T, C) of B regions -> visual tokens
-        (B, g * g / fold**2, 4C), column by column, and semantic tokens (B, n, C).
-
-        `fold` is 2 for pictures and first frames, 4 for the other frames of a video.
+    def perceive(self, image: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """An image embedding (B, C, g, g) and output tokens (B, T, C) of B regions -> cells (B, g, g, C), to be made
+        visual tokens of, and semantic tokens (B, n, C).
         """
         batch, _, height, width = image.shape
         queries = torch.cat([tokens, self.sem_tokens.weight.expand(batch, -1, -1)], dim=1)
         position = self.pe_layer((height, width)).flatten(1).T[None]  # (1, g * g, C)
         queries, cells = self(queries, image.flatten(2).transpose(1, 2), position)
-        visual = fold_cells(cells.unflatten(1, (height, width)), fold)
-        return (self.proj(visual) if fold == 4 else visual), queries[:, tokens.shape[1] :]
+        return cells.view(batch, height, width, -1), queries[:, tokens.shape[1] :]
+
+    def visual_tokens(self, cells: Tensor, fold: int = 2) -> Tensor:
+        """Cells (B, g, g, C) as visual tokens (B, g * g / fold**2, 4C), column by column.
+
+        `fold` is 2 for pictures and first frames, 4 for the other frames of a video.
+        """
+        folded = fold_cells(cells, fold)
+        return self.proj(folded) if fold == 4 else folded
 
 
 def fold_cells(cells: Tensor, fold: int) -> Tensor:

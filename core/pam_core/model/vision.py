@@ -55,12 +55,14 @@ class ImageFeatures:
 @dataclass(frozen=True)
 class PromptTensors:
     """N prompts of one shape: `points` (N, P, 2) in pixels of the encoder's picture with `labels` (N, P): 1, 0,
-    or 2 and 3 for a box's corners. `masks` (N, 1, S, S), 1 inside, or None. Without points, P is 0.
+    or 2 and 3 for a box's corners. `masks` (N, 1, S, S), 1 inside, or None. Without points, P is 0. `logits`
+    (N, 1, 4g, 4g) of an earlier answer may stand in for masks.
     """
 
     points: Tensor
     labels: Tensor
     masks: Tensor | None = None
+    logits: Tensor | None = None
 
     @property
     def mask_only(self) -> bool:
@@ -159,6 +161,8 @@ class VisionTower(nn.Module):
         masks = prompts.masks
         if masks is not None:
             masks = self.sam.mask_downsample(masks.to(self.device))
+        elif prompts.logits is not None:
+            masks = prompts.logits
         sparse, dense = self.sam.sam_prompt_encoder(points=(points, labels), boxes=None, masks=masks)
         return sparse, dense
 

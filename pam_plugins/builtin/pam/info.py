@@ -82,6 +82,8 @@ def infos() -> list[ModelInfo]:
                 licence=checkpoint.licence,
                 tasks=questions,
                 rank=checkpoint.rank,
+                video=True,
+                streaming=True,
                 missing=missing,
             )
         )
