@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pam_core.config import ConfigError, PamConfig, PerceiverConfig, VisionConfig
-from pam_core.model.location import CheckpointError, find, fingerprint
+from pam_core.model.location import INDEX, SINGLE, CheckpointError, find, fingerprint
 from pam_core.model.pam import PamModel
-from pam_core.model.weights import INDEX, SINGLE, WeightFiles, empty_weights, read_weights
+from pam_core.model.weights import WeightFiles, empty_weights, read_weights
 
 PREFIXES = (
     ("model.vision_tower.sam2_model_predictor.", "vision.sam."),

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 OWNER = "Perceive-Anything"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.yaml")
+"""What is fetched of a repository: configuration, weights and tokenizer, and never a pickle."""
 
 
 class CheckpointError(RuntimeError):
@@ -38,16 +43,47 @@ def repository(name: str) -> str:
 
 
 def find_cached(name: str, revision: str | None = None) -> Path:
-    """Where `pam download` put a repository. Raises CheckpointError."""
+    """Where `pam download` put a repository, if all of it is there. Raises CheckpointError."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    repo = repository(name)
+    command = f"pam download {name}" + (f" --revision {revision}" if revision else "")
     try:
-        return Path(snapshot_download(repository(name), revision=revision, local_files_only=True))
+        folder = Path(
+            snapshot_download(repo, revision=revision, allow_patterns=list(PATTERNS), local_files_only=True)
+        )
     except HFValidationError as error:
         raise CheckpointError(f"{name}: no such folder, and no name of a repository either.") from error
     except LocalEntryNotFoundError as error:
-        raise CheckpointError(f"{name}: not on this machine; fetch it with: pam download {name}") from error
+        some = cache_folder(repo).is_dir()
+        where, what = ("only in part on this machine", "the rest") if some else ("not on this machine", "it")
+        raise CheckpointError(f"{name}: {where}; fetch {what} with: {command}") from error
+    weights = {file for index in folder.rglob(INDEX) for file in shards(index)} | set(folder.rglob(SINGLE))
+    missing = sorted(file.name for file in weights if not file.is_file())  # a link to nothing is no file either
+    if missing or not weights:
+        lacking = missing[0] if missing else "its weights"
+        raise CheckpointError(f"{name}: on this machine without {lacking}; fetch the rest with: {command}")
+    return folder
+
+
+def cache_folder(repo: str) -> Path:
+    """Where huggingface_hub keeps all it has of a repository."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=repo, repo_type="model")
+
+
+def shards(index: Path) -> list[Path]:
+    """The weight files that an index names, all beside it. Raises CheckpointError."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if any(Path(name).name != name for name in names):
+            raise ValueError("it names files outside its folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index}: not an index of weights ({error}); fetch it again.") from error
+    return [index.parent / name for name in names]
 
 
 def fingerprint(folder: Path) -> str:

@@ -5,7 +5,6 @@ Pickles can run code when they are read. They are refused, unless their reader a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,10 +16,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pam_core.model.location import CheckpointError
+from pam_core.model.location import INDEX, SINGLE, CheckpointError, shards
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class WeightFiles:
@@ -47,15 +45,8 @@ class WeightFiles:
     @classmethod
     def in_folder(cls, folder: Path) -> WeightFiles:
         """The files that a folder's index names, or its single file. Raises CheckpointError."""
-        index = folder / INDEX
-        if index.is_file():
-            try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-                if any(Path(name).name != name for name in names):
-                    raise ValueError("it names files outside its folder")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise CheckpointError(f"{index}: not an index of weights ({error}); fetch it again.") from error
-            return cls([folder / name for name in names])
+        if (folder / INDEX).is_file():
+            return cls(shards(folder / INDEX))
         if (folder / SINGLE).is_file():
             return cls([folder / SINGLE])
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
