@@ -98,7 +98,11 @@ def test_the_document_describes_the_hooks_there_are() -> None:
     [
         ("### pam_tasks()", "### tasks", "pam_tasks is not described"),
         ("### pam_load_model(name, device, compile)", "### pam_load_model(name)", "pam_load_model is described with"),
-        ("### pam_load_model(name, device, compile)", "### pam_load_model(device, name)", "pam_load_model is described with"),
+        (
+            "### pam_load_model(name, device, compile)",
+            "### pam_load_model(device, name)",
+            "pam_load_model is described with",
+        ),
         ("### pam_tasks()", "### pam_frames(frame)\n\n### pam_tasks()", "pam_frames is mentioned and is no hook"),
         ("### pam_tasks()", "See `pam_percieved`.\n\n### pam_tasks()", "pam_percieved is mentioned and is no hook"),
         ("### pam_tasks()", "### pam_tasks()\n\n### pam_tasks()", "pam_tasks is described twice"),

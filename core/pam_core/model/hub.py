@@ -111,5 +111,5 @@ def _one_sentence(repo: str, otherwise: str) -> Iterator[None]:
             raise CheckpointError(
                 f"{repo}: the disk is full; make room for {cache_folder(repo)} and run it again, it goes on there."
             ) from error
-        said = str(error).partition("\n")[0] or type(error).__name__
+        said = str(error.__cause__ or error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{repo}: {otherwise} ({said}); run it again, it goes on from there.") from error

@@ -59,7 +59,7 @@ def find_cached(name: str, revision: str | None = None) -> Path:
         some = cache_folder(repo).is_dir()
         where, what = ("only in part on this machine", "the rest") if some else ("not on this machine", "it")
         raise CheckpointError(f"{name}: {where}; fetch {what} with: {command}") from error
-    weights = {file for index in folder.rglob(INDEX) for file in shards(index)} | set(folder.rglob(SINGLE))
+    weights = {file for index in folder.rglob(INDEX) for file in shards(index)} | {*folder.rglob("*.safetensors")}
     missing = sorted(file.name for file in weights if not file.is_file())  # a link to nothing is no file either
     if missing or not weights:
         lacking = missing[0] if missing else "its weights"
