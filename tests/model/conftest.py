@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+from pam_core.model.location import INDEX, SINGLE
 from pam_core.model.pam import PamModel
 
 PARITY = Path(__file__).resolve().parents[1] / "parity"
@@ -32,6 +35,19 @@ def checkpoint(tmp_path: Path) -> Path:
     for name in PARTS:
         shutil.copy(PARITY / name, folder / name)
     return folder
+
+
+def shard(folder: Path) -> None:
+    """Make two shards and an index of a checkpoint's single file."""
+    weights = safetensors.torch.load_file(folder / SINGLE)
+    keys = sorted(weights)
+    homes = {}
+    for number, part in enumerate((keys[::2], keys[1::2]), 1):
+        name = f"model-{number:05d}-of-00002.safetensors"
+        safetensors.torch.save_file({key: weights[key] for key in part}, folder / name)
+        homes.update(dict.fromkeys(part, name))
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": homes}))
+    (folder / SINGLE).unlink()
 
 
 @pytest.fixture

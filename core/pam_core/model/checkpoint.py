@@ -8,7 +8,8 @@ the others, or in a file of their own. Nothing here reaches for a network: `hub`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pam_core.config import ConfigError, PamConfig, PerceiverConfig, VisionConfig
-from pam_core.model.location import INDEX, SINGLE, CheckpointError, find, fingerprint
+from pam_core.model.location import INDEX, SINGLE, CheckpointError, find, fingerprint, first_line
 from pam_core.model.pam import PamModel
 from pam_core.model.weights import WeightFiles, empty_weights, read_weights
 
@@ -56,26 +57,49 @@ def load(
 ) -> PamModel:
     """See `PamModel.from_pretrained`. Without `dtype`, the weights stay as they are in the file."""
     folder = find(source, subfolder, revision)
-    with WeightFiles.in_folder(folder) as weights:
+    with _within_memory(folder, device), WeightFiles.in_folder(folder) as weights:
         config = read_config(folder, weights)
         tokenizer = read_tokenizer(folder)
+        generation = read_json(folder / "generation_config.json", missing={})
         separate = _separate_vision(folder, weights, sam2)
-        with empty_weights():
-            model = PamModel(config)
-        try:
-            _fill(model, folder, weights, separate, device, dtype)
-        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-            if isinstance(error, CheckpointError) or not _is_out_of_memory(error):
-                raise
-            raise CheckpointError(
-                f"{folder}: does not fit into the memory of {device} ({error}); wanted about "
-                f"{_gigabytes(model, dtype):.1f} GB. Close other programs, take a smaller model or another --device."
-            ) from error
-    model.place(device, dtype or model.dtype).eval()
+        model = build(folder, config)
+        _fill(model, folder, weights, separate, device, dtype)
+        model.place(device, dtype or model.dtype).eval()
     model.tokenizer = tokenizer
-    model.generation = read_json(folder / "generation_config.json", missing={})
+    model.generation = generation
     model.revision = fingerprint(folder)
     return model
+
+
+def build(folder: Path, config: PamConfig) -> PamModel:
+    """The model of a folder's config.json, without memory for its weights. Raises CheckpointError."""
+    try:
+        with empty_weights():
+            return PamModel(config)
+    except MemoryError:
+        raise
+    except Exception as error:  # SAM 2 and transformers say in many ways that sizes do not go together
+        raise CheckpointError(
+            f"{folder}: no model can be built of the sizes in its config.json ({first_line(error)}); "
+            "take it from the release."
+        ) from error
+
+
+@contextmanager
+def _within_memory(folder: Path, device: torch.device) -> Iterator[None]:
+    """Say in one sentence that a checkpoint does not fit. Each library has its own words for that."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).lower()
+        short = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in said or "not enough" in said
+        if isinstance(error, CheckpointError) or not short:
+            raise
+        size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
+        raise CheckpointError(
+            f"{folder}: does not fit into the memory of {device} ({first_line(error)}); "
+            f"its weights are {size:.1f} GB. Close other programs, take a smaller model or another --device."
+        ) from error
 
 
 def read_config(folder: Path, weights: WeightFiles) -> PamConfig:
@@ -87,7 +111,7 @@ def read_config(folder: Path, weights: WeightFiles) -> PamConfig:
         try:
             vision = VisionConfig.from_sam2_yaml(yaml.safe_load(file.read_text(encoding="utf-8")))
         except (yaml.YAMLError, ConfigError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{file}: {error}") from error
+            raise CheckpointError(f"{file}: {first_line(error)}; take it from the release.") from error
     try:
         return PamConfig.from_json(read_json(folder / "config.json"), vision, _perceiver_of(weights))
     except ConfigError as error:
@@ -100,10 +124,13 @@ def _perceiver_of(weights: WeightFiles) -> PerceiverConfig | None:
     keys = set(weights.keys())
     if not {f"{prefix}sem_tokens.weight", f"{prefix}layers.0.mlp.layers.0.weight"} <= keys:
         return None
-    count, dim = weights.shape(f"{prefix}sem_tokens.weight")
+    if len(shape := weights.shape(f"{prefix}sem_tokens.weight")) != 2:
+        raise CheckpointError(
+            f"{prefix}sem_tokens.weight is {list(shape)}; wanted tokens by dimensions. Fetch it again."
+        )
     depth = len({key.split(".")[3] for key in keys if key.startswith(f"{prefix}layers.")})
     mlp_dim = weights.shape(f"{prefix}layers.0.mlp.layers.0.weight")[0]
-    return PerceiverConfig(dim=dim, depth=depth, mlp_dim=mlp_dim, semantic_tokens=count)
+    return PerceiverConfig(dim=shape[1], depth=depth, mlp_dim=mlp_dim, semantic_tokens=shape[0])
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -116,8 +143,12 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         )
     try:
         return AutoTokenizer.from_pretrained(home, local_files_only=True, trust_remote_code=False)
+    except MemoryError:
+        raise
     except Exception as error:  # transformers raises errors of many types for damaged files
-        raise CheckpointError(f"{home}: its tokenizer cannot be read ({error}); copy it from the release.") from error
+        raise CheckpointError(
+            f"{home}: its tokenizer cannot be read ({first_line(error)}); copy it from the release."
+        ) from error
 
 
 def _separate_vision(folder: Path, weights: WeightFiles, sam2: str | Path | None) -> dict[str, Tensor]:
@@ -160,6 +191,8 @@ def _fill(
     check_keys(folder, shapes, expected)
     for key, name in wanted.items():
         tensor = separate[key] if key in separate else weights[key]
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{folder}: {key} is {tensor.dtype}; wanted floating-point numbers, as released.")
         _assign(model, name, tensor.to(device, dtype or tensor.dtype, copy=True))
     if HEAD not in wanted:
         model.language.lm_head.weight = model.language.model.embed_tokens.weight
@@ -189,18 +222,6 @@ def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     module = model.get_submodule(path)
     old = getattr(module, leaf)
     setattr(module, leaf, nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    said = str(error).lower()
-    return (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in said or "allocate" in said
-    )
-
-
-def _gigabytes(model: nn.Module, dtype: torch.dtype | None) -> float:
-    size = (dtype or torch.float32).itemsize
-    return sum(parameter.numel() for parameter in model.parameters()) * size / 1e9
 
 
 def save(model: PamModel, folder: Path, max_shard_size: str) -> None:
@@ -261,8 +282,7 @@ def convert(
     with WeightFiles.in_folder(out) as written:
         progress("checking")
         config = read_config(out, written)
-        with empty_weights():
-            model = PamModel(config)
+        model = build(out, config)
         names = {released_key(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         if config.language.tied:
             names.pop(HEAD)
@@ -276,7 +296,7 @@ def read_json(file: Path, missing: dict[str, Any] | None = None) -> dict[str, An
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error}); fetch it again.") from error
+        raise CheckpointError(f"{file}: cannot be read ({first_line(error)}); fetch it again.") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{file}: holds {type(data).__name__}; wanted a JSON object.")
     return data

@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pam_core.model.location import PATTERNS, CheckpointError, cache_folder, find, repository
+from pam_core.model.location import PATTERNS, CheckpointError, cache_folder, find, first_line, repository
 from pam_core.model.weights import WeightFiles
 
 if TYPE_CHECKING:
@@ -111,5 +111,5 @@ def _one_sentence(repo: str, otherwise: str) -> Iterator[None]:
             raise CheckpointError(
                 f"{repo}: the disk is full; make room for {cache_folder(repo)} and run it again, it goes on there."
             ) from error
-        said = str(error.__cause__ or error).partition("\n")[0] or type(error).__name__
+        said = first_line(error.__cause__ or error)
         raise CheckpointError(f"{repo}: {otherwise} ({said}); run it again, it goes on from there.") from error

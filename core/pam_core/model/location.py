@@ -17,6 +17,11 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used: says what was got, what was wanted and what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that libraries add; its name where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def find(source: str | Path, subfolder: str | None = None, revision: str | None = None) -> Path:
     """The folder that holds config.json: `source` itself, its `subfolder`, the only folder in it that has one, or
     what `pam download` fetched of the repository called `source`. Raises CheckpointError.
@@ -82,7 +87,7 @@ def shards(index: Path) -> list[Path]:
         if any(Path(name).name != name for name in names):
             raise ValueError("it names files outside its folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index}: not an index of weights ({error}); fetch it again.") from error
+        raise CheckpointError(f"{index}: not an index of weights ({first_line(error)}); fetch it again.") from error
     return [index.parent / name for name in names]
 
 

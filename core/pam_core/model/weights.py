@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from threading import Lock, get_ident
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pam_core.model.location import INDEX, SINGLE, CheckpointError, shards
+from pam_core.model.location import INDEX, SINGLE, CheckpointError, first_line, shards
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -39,7 +40,7 @@ class WeightFiles:
             except (SafetensorError, OSError) as error:
                 self._open.close()
                 raise CheckpointError(
-                    f"{file}: damaged or cut short ({error}); fetch it again (`pam download` goes on there)."
+                    f"{file}: damaged or cut short ({first_line(error)}); fetch it again (`pam download`)."
                 ) from error
 
     @classmethod
@@ -67,7 +68,7 @@ class WeightFiles:
             return tensor
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
-                f"{file}: the tensor {key} cannot be read ({error}); fetch the file again."
+                f"{file}: the tensor {key} cannot be read ({first_line(error)}); fetch the file again."
             ) from error
 
     def __enter__(self) -> WeightFiles:
@@ -88,8 +89,15 @@ def read_weights(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]
             found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except FileNotFoundError as error:
             raise CheckpointError(f"{file}: no such file.") from error
+        except UnpicklingError as error:
+            raise CheckpointError(
+                f"{file}: damaged, or holds more than tensors, and nothing else is read from a pickle; "
+                "wanted a state dict."
+            ) from error
+        except MemoryError:
+            raise
         except Exception as error:  # torch raises errors of many types for damaged files
-            raise CheckpointError(f"{file}: cannot be read as weights ({error}).") from error
+            raise CheckpointError(f"{file}: cannot be read as weights ({first_line(error)}).") from error
         found = found.get("model", found) if isinstance(found, Mapping) else found
         if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
             raise CheckpointError(f"{file}: holds something else than tensors by name; wanted a state dict.")
