@@ -140,7 +140,7 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "a key more": (weights(lambda t: t.update(extra=torch.zeros(1))), r"also holds extra; its config\.json and its"),
     "flat semantic tokens": (
         weights(lambda t: t.update({SEMANTIC: t[SEMANTIC].flatten()})),
-        rf"{SEMANTIC} is \[1024\]; wanted tokens by dimensions",
+        rf"{SEMANTIC} is \[1024\]; wanted two dimensions, as released",
     ),
     "whole numbers": (
         weights(lambda t: t.update({NORM: t[NORM].int()})),

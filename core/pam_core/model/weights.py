@@ -52,14 +52,15 @@ class WeightFiles:
             return cls([folder / SINGLE])
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
         if pickles:
-            raise CheckpointError(f"{folder / pickles[0]}: {_refusal('SOURCE', folder)}")
+            raise CheckpointError(f"{folder / pickles[0]}: {_refusal(folder)}")
         raise CheckpointError(f"{folder}: holds no {SINGLE} and no {INDEX}; wanted a checkpoint's folder.")
 
     def keys(self) -> list[str]:
         return sorted(self._homes)
 
-    def shape(self, key: str) -> tuple[int, ...]:
-        return tuple(self._homes[key][1].get_slice(key).get_shape())
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Keys and shapes, out of the files' headers."""
+        return {key: tuple(reader.get_slice(key).get_shape()) for key, (_, reader) in self._homes.items()}
 
     def __getitem__(self, key: str) -> Tensor:
         file, reader = self._homes[key]
@@ -84,7 +85,7 @@ def read_weights(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]
     """All tensors of one file. A pickle is read only where `trust_pickle`, and then nothing but tensors from it."""
     if file.suffix in PICKLES:
         if not trust_pickle:
-            raise CheckpointError(f"{file}: {_refusal('REFERENCE', 'DIR')}")
+            raise CheckpointError(f"{file}: {_refusal('REFERENCE')}")
         try:
             found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except FileNotFoundError as error:
@@ -106,10 +107,10 @@ def read_weights(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]
         return {key: weights[key] for key in weights.keys()}  # noqa: SIM118
 
 
-def _refusal(source: object, folder: object) -> str:
+def _refusal(source: object) -> str:
     return (
         "a pickle, which can run code when it is read; wanted safetensors. If you trust where it comes from, "
-        f"convert it once: pam convert {source} --out {folder} --trust-pickle"
+        f"convert it once: pam convert {source} --out DIR --trust-pickle"
     )
 
 
