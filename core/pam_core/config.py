@@ -214,6 +214,8 @@ class PamConfig:
             perceiver = _read(PerceiverConfig, data["perceiver_config"])
         needed = [HF_KEYS.get(f.name, f.name) for f in fields(LanguageConfig)]
         rope = data.get("rope_parameters") or {}  # where newer versions of transformers keep rope_theta
+        if not isinstance(rope, Mapping):
+            raise ConfigError(f"Got rope_parameters {rope!r} in config.json; wanted rope_theta in it.")
         said = {**data, "rope_theta": data.get("rope_theta", rope.get("rope_theta", LanguageConfig.rope_theta))}
         missing = [key for key in needed if key not in said and key not in ("tie_word_embeddings", "rms_norm_eps")]
         if missing:
@@ -274,4 +276,5 @@ def _checked(part: type[Part], name: str, kind: Any, value: Any) -> Any:
         return float(value)
     if kind in (int, str, bool) and type(value) is kind and not (kind is int and value < 0):
         return value
-    raise ConfigError(f"Got {name} {value!r} in {part.__name__}; wanted {getattr(kind, '__name__', kind)}.")
+    wanted = "a list of whole numbers" if get_origin(kind) is tuple else kind.__name__
+    raise ConfigError(f"Got {name} {value!r} in {part.__name__}; wanted {wanted}.")
