@@ -205,7 +205,15 @@ def test_no_name_of_a_repository(hub: FakeHub, name: str) -> None:
 def test_a_full_disk(hub: FakeHub, files: dict[str, bytes]) -> None:
     partial(files).parent.mkdir(parents=True)
     partial(files).symlink_to("/dev/full")
-    with pytest.raises(CheckpointError, match=rf"^{REPO}: the disk is full; make room for .*, it goes on there\.$"):
+    with pytest.raises(
+        CheckpointError, match=rf"^{REPO}: the disk is full; make room for .*, it goes on from there\.$"
+    ):
+        downloads.download("PAM-1.5B")
+
+
+def test_a_cache_that_is_a_file(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    with pytest.raises(CheckpointError, match=rf"^{REPO}: the download broke off \(.*Not a directory"):
         downloads.download("PAM-1.5B")
 
 

@@ -90,26 +90,30 @@ def _one_sentence(repo: str, otherwise: str) -> Iterator[None]:
 
     try:
         yield
-    except errors.HFValidationError as error:
-        raise CheckpointError(f"{repo}: no name of a repository; wanted PAM-1.5B, PAM-3B or OWNER/NAME.") from error
-    except errors.GatedRepoError as error:
-        raise CheckpointError(
-            f"{repo}: it is gated; ask for access on its page, log in here (hf auth login) and run it again."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{repo}: no such repository, or a private one; look at the name, or log in (hf auth login)."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise CheckpointError(f"{repo}: has no such branch, tag or commit; leave --revision out.") from error
-    except errors.HfHubHTTPError as error:
-        raise CheckpointError(
-            f"{repo}: the hub refused with status {error.response.status_code}; run it again later."
-        ) from error
-    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]  # whichever library's it is
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise CheckpointError(
-                f"{repo}: the disk is full; make room for {cache_folder(repo)} and run it again, it goes on there."
-            ) from error
-        said = first_line(error.__cause__ or error)
-        raise CheckpointError(f"{repo}: {otherwise} ({said}); run it again, it goes on from there.") from error
+    except (OSError, errors.HTTPError, errors.HFValidationError) as error:  # type: ignore[attr-defined]
+        raise CheckpointError(f"{repo}: {_reason(error, repo) or _broken(error, otherwise)}") from error
+
+
+def _reason(error: Exception, repo: str) -> str | None:
+    """What is wrong and what to do; None where it is the network."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.HFValidationError):
+        return "no name of a repository; wanted PAM-1.5B, PAM-3B or OWNER/NAME."
+    if isinstance(error, errors.GatedRepoError):
+        return "it is gated; ask for access on its page, log in here (hf auth login) and run it again."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such repository, or a private one; look at the name, or log in (hf auth login)."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "has no such branch, tag or commit; leave --revision out."
+    if isinstance(error, errors.HfHubHTTPError):
+        return f"the hub refused with status {error.response.status_code}; run it again later."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full; make room for {cache_folder(repo)} and run it again, it goes on from there."
+    if isinstance(error, PermissionError):
+        return f"{error.filename} cannot be written; set HF_HUB_CACHE to a folder that can."
+    return None
+
+
+def _broken(error: Exception, otherwise: str) -> str:
+    return f"{otherwise} ({first_line(error.__cause__ or error)}); run it again, it goes on from there."
