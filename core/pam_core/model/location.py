@@ -12,6 +12,9 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.yaml")
 """What is fetched of a repository: configuration, weights and tokenizer, and never a pickle."""
 
+LARGEST_HEADER, SAMPLE = 100_000_000, 1024
+"""Bytes: what the format allows, and what is read of each tensor to tell checkpoints apart."""
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used: says what was got, what was wanted and what to do."""
@@ -92,12 +95,24 @@ def shards(index: Path) -> list[Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells checkpoints apart without reading gigabytes: config.json, and each weight file's size, head and tail."""
+    """Tells checkpoints apart without reading gigabytes: config.json, and the beginning of each tensor. Training
+    changes tensors as a whole, and often few of them.
+    """
     digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=6)
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as opened:
-            digest.update(opened.read(1 << 16))
-            size = opened.seek(0, 2)
-            opened.seek(max(0, size - (1 << 16)))
-            digest.update(opened.read() + str(size).encode())
+            header = opened.read(min(int.from_bytes(opened.read(8), "little"), LARGEST_HEADER))
+            digest.update(header)
+            for start, end in _spans(header):
+                opened.seek(8 + len(header) + start)
+                digest.update(opened.read(min(end - start, SAMPLE)))
     return digest.hexdigest()
+
+
+def _spans(header: bytes) -> list[tuple[int, int]]:
+    """Where a safetensors file has its tensors; none in a damaged one, which loading it will say."""
+    try:
+        spans = [entry["data_offsets"] for key, entry in json.loads(header).items() if key != "__metadata__"]
+        return sorted((int(start), int(end)) for start, end in spans)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
