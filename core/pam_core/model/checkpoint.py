@@ -290,7 +290,7 @@ def _read_all(folder: Path, trust_pickle: bool) -> dict[str, Tensor]:
         found = [read_weights(file, trust_pickle=trust_pickle) for file in pickles]
         return {key: tensor for each in found for key, tensor in each.items()}
     with WeightFiles.in_folder(folder) as weights:
-        return {key: weights[key] for key in weights.keys()}  # noqa: SIM118
+        return {key: weights[key] for key in weights.shapes()}
 
 
 def read_json(file: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -55,9 +55,6 @@ class WeightFiles:
             raise CheckpointError(f"{folder / pickles[0]}: {_refusal(folder)}")
         raise CheckpointError(f"{folder}: holds no {SINGLE} and no {INDEX}; wanted a checkpoint's folder.")
 
-    def keys(self) -> list[str]:
-        return sorted(self._homes)
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Keys and shapes, out of the files' headers."""
         return {key: tuple(reader.get_slice(key).get_shape()) for key, (_, reader) in self._homes.items()}
@@ -104,7 +101,7 @@ def read_weights(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]
             raise CheckpointError(f"{file}: holds something else than tensors by name; wanted a state dict.")
         return dict(found)
     with WeightFiles([file]) as weights:
-        return {key: weights[key] for key in weights.keys()}  # noqa: SIM118
+        return {key: weights[key] for key in weights.shapes()}
 
 
 def _refusal(source: object) -> str:
