@@ -15,6 +15,10 @@ class NotFoundError(LookupError):
     """A name nobody registered, or one that cannot be used here: says what there is and what to do."""
 
 
+class NotReadyError(NotFoundError):
+    """A known model that cannot be loaded here: says what it lacks."""
+
+
 Thing = TypeVar("Thing")
 
 
@@ -25,7 +29,7 @@ def model_infos() -> dict[str, ModelInfo]:
 
 
 def resolve_model(name: str = "auto") -> ModelInfo:
-    """The model called `name`; for "auto" the best that is ready. Raises NotFoundError."""
+    """The model called `name`; for "auto" the best that is ready. Raises NotFoundError and NotReadyError."""
     infos = model_infos()
     if name == "auto":
         ready = [info for info in infos.values() if info.missing is None]
@@ -34,7 +38,7 @@ def resolve_model(name: str = "auto") -> ModelInfo:
         return ready[0]
     info = _pick("model", infos, name, "`pam models`")
     if info.missing is not None:
-        raise NotFoundError(f"The model {name!r} cannot be loaded here: {info.missing}")
+        raise NotReadyError(f"The model {name!r} cannot be loaded here: {info.missing}")
     return info
 
 

@@ -56,24 +56,25 @@ class VisionConfig:
         try:
             model = config["model"]
             trunk, memory = model["image_encoder"]["trunk"], model["memory_attention"]
-            return cls(
-                embed_dim=trunk.get("embed_dim", 96),
-                heads=trunk.get("num_heads", 1),
-                stages=tuple(trunk.get("stages", (2, 3, 16, 3))),
-                global_blocks=tuple(trunk.get("global_att_blocks", (12, 16, 20))),
-                background=trunk.get("window_pos_embed_bkg_spatial_size", (14, 14))[0],
-                windows=tuple(trunk.get("window_spec", (8, 4, 14, 7))),
-                dim=model["image_encoder"]["neck"]["d_model"],
-                memory_dim=model["memory_encoder"]["out_dim"],
-                memory_layers=memory["num_layers"],
-                memory_mlp_dim=memory["layer"]["dim_feedforward"],
-                memories=model["num_maskmem"],
-                image_size=model["image_size"],
-            )
+            sizes = {
+                "embed_dim": trunk.get("embed_dim", 96),
+                "heads": trunk.get("num_heads", 1),
+                "stages": trunk.get("stages", (2, 3, 16, 3)),
+                "global_blocks": trunk.get("global_att_blocks", (12, 16, 20)),
+                "background": trunk.get("window_pos_embed_bkg_spatial_size", (14, 14))[0],
+                "windows": trunk.get("window_spec", (8, 4, 14, 7)),
+                "dim": model["image_encoder"]["neck"]["d_model"],
+                "memory_dim": model["memory_encoder"]["out_dim"],
+                "memory_layers": memory["num_layers"],
+                "memory_mlp_dim": memory["layer"]["dim_feedforward"],
+                "memories": model["num_maskmem"],
+                "image_size": model["image_size"],
+            }
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ConfigError(
                 f"This is not a SAM 2.1 configuration: {error!r} is missing or of another type."
             ) from error
+        return _read(cls, sizes)
 
 
 SAM2_SIZES = {
@@ -150,7 +151,11 @@ class PamConfig:
                 f"Got a perceiver of {self.perceiver.dim} dimensions on a mask decoder of {self.vision.dim}; "
                 "wanted the same."
             )
-        if self.language.hidden_size % self.language.heads or self.language.heads % self.language.kv_heads:
+        if (
+            min(self.language.heads, self.language.kv_heads) < 1
+            or self.language.hidden_size % self.language.heads
+            or self.language.heads % self.language.kv_heads
+        ):
             raise ConfigError(
                 f"Got {self.language.heads} heads and {self.language.kv_heads} key-value heads for "
                 f"{self.language.hidden_size} dimensions; wanted each to divide the one before it."
@@ -209,21 +214,24 @@ class PamConfig:
             perceiver = _read(PerceiverConfig, data["perceiver_config"])
         needed = [HF_KEYS.get(f.name, f.name) for f in fields(LanguageConfig)]
         rope = data.get("rope_parameters") or {}  # where newer versions of transformers keep rope_theta
+        if not isinstance(rope, Mapping):
+            raise ConfigError(f"Got rope_parameters {rope!r} in config.json; wanted rope_theta in it.")
         said = {**data, "rope_theta": data.get("rope_theta", rope.get("rope_theta", LanguageConfig.rope_theta))}
         missing = [key for key in needed if key not in said and key not in ("tie_word_embeddings", "rms_norm_eps")]
         if missing:
             raise ConfigError(f"config.json has no {', '.join(missing)}; wanted the fields of a Qwen2 model.")
         here = {f.name: said[key] for f, key in zip(fields(LanguageConfig), needed, strict=True) if key in said}
-        eos = data.get("eos_token_id", cls.eos_token_id)
+        eos = data.get("eos_token_id")
+        eos = eos[0] if isinstance(eos, list) and eos else eos
         return cls(
             vision=vision,
             perceiver=perceiver or replace(PerceiverConfig(), dim=vision.dim),
             language=_read(LanguageConfig, {"tied": False, **here}),
             vision_name=name,
             model_type=kind,
-            max_length=data.get("tokenizer_model_max_length", cls.max_length),
-            bos_token_id=data.get("bos_token_id", cls.bos_token_id),
-            eos_token_id=eos[0] if isinstance(eos, list) else eos,
+            max_length=_number("tokenizer_model_max_length", data.get("tokenizer_model_max_length"), cls.max_length),
+            bos_token_id=_number("bos_token_id", data.get("bos_token_id"), cls.bos_token_id),
+            eos_token_id=_number("eos_token_id", eos, cls.eos_token_id),
         )
 
 
@@ -232,6 +240,16 @@ RELEASED = {
     "PAM-3B": PamConfig(),
 }
 """The released models by name. The language models are Qwen2.5-1.5B-Instruct's and Qwen2.5-3B-Instruct's sizes."""
+
+
+def _number(name: str, value: object, default: int) -> int:
+    """A number of config.json that may be left out or null."""
+    if value is None:
+        return default
+    if type(value) is not int or value < 0:
+        raise ConfigError(f"Got {name} {value!r} in config.json; wanted a whole number.")
+    return value
+
 
 Part = TypeVar("Part", VisionConfig, PerceiverConfig, LanguageConfig)
 
@@ -258,4 +276,5 @@ def _checked(part: type[Part], name: str, kind: Any, value: Any) -> Any:
         return float(value)
     if kind in (int, str, bool) and type(value) is kind and not (kind is int and value < 0):
         return value
-    raise ConfigError(f"Got {name} {value!r} in {part.__name__}; wanted {getattr(kind, '__name__', kind)}.")
+    wanted = "a list of whole numbers" if get_origin(kind) is tuple else kind.__name__
+    raise ConfigError(f"Got {name} {value!r} in {part.__name__}; wanted {wanted}.")

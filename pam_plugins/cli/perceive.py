@@ -64,7 +64,7 @@ def command(
     from pam_core.devices import DeviceError
     from pam_core.types import PromptError
     from pam_plugins.perceive import Options
-    from pam_plugins.registry import NotFoundError, resolve_model
+    from pam_plugins.registry import NotFoundError, NotReadyError, resolve_model
     from pam_plugins.results import ResultsError
 
     options = Options(
@@ -83,6 +83,8 @@ def command(
         if export and save is None:
             raise PromptError(f"Got --export {export[0]} and no folder; wanted --save DIR too.")
         _run(jobs, info, device, compile, options, out_file, save, tuple(dict.fromkeys(export)) or DEFAULT_EXPORTS)
+    except NotReadyError as error:
+        fail(error, FAILED)
     except (PromptError, UnsupportedError, GenerationError, NotFoundError, DeviceError) as error:
         fail(error)
     except ResultsError as error:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from fakes import environment
+from fakes import ROOT, environment
 
 HEAVY = ("torch", "transformers", "cv2", "supervision", "onnxruntime", "rapidocr")
 SPY = """
@@ -25,6 +25,8 @@ heavy = sorted(set(sys.modules) & set({heavy!r}))
 print("\\n" + json.dumps({{"heavy": heavy, "network": network, "loaded": sorted(sys.modules)}}))
 """
 IMPORT = "import pam_plugins"
+TINY = str(ROOT / "tests" / "parity")
+LOAD = f"import pam_core.model.hub, pam_core.model.pam as pam; pam.PamModel.from_pretrained({TINY!r})"
 RUN = "runpy.run_module('pam_plugins', run_name='__main__', alter_sys=True)"
 
 
@@ -67,6 +69,7 @@ def test_importing_the_package_loads_no_plugin() -> None:
         (RUN, ("--version",)),
         (RUN, ("models",)),
         (RUN, ("plugins",)),
+        (LOAD, ()),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

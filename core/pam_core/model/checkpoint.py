@@ -8,19 +8,21 @@ the others, or in a file of their own. Nothing here reaches for a network: `hub`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from pam_core.config import ConfigError, PamConfig, PerceiverConfig, VisionConfig
-from pam_core.model.location import CheckpointError, find, fingerprint
+from pam_core.model.location import INDEX, SINGLE, CheckpointError, find, fingerprint, first_line
 from pam_core.model.pam import PamModel
-from pam_core.model.weights import INDEX, SINGLE, WeightFiles, empty_weights, read_weights
+from pam_core.model.weights import WeightFiles, empty_weights, read_weights
 
 PREFIXES = (
     ("model.vision_tower.sam2_model_predictor.", "vision.sam."),
@@ -36,8 +38,12 @@ PREFIXES = (
 """How released keys begin, and where in `PamModel` they belong; the first that fits holds."""
 
 VISION_PREFIX = PREFIXES[0][0]
-HEAD = "lm_head.weight"
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 SAM2_FILE = "sam2.safetensors"
+SIZES = ("vision_config", "perceiver_config")
+"""What a released config.json does not say; `convert` adds it."""
+
+Value = TypeVar("Value")
 
 
 def released_key(name: str) -> str:
@@ -56,29 +62,73 @@ def load(
 ) -> PamModel:
     """See `PamModel.from_pretrained`. Without `dtype`, the weights stay as they are in the file."""
     folder = find(source, subfolder, revision)
-    with WeightFiles.in_folder(folder) as weights:
-        config = read_config(folder, weights)
-        tokenizer = read_tokenizer(folder)
-        separate = _separate_vision(folder, weights, sam2)
-        with empty_weights():
-            model = PamModel(config)
-        try:
-            _fill(model, folder, weights, separate, device, dtype)
-        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-            if isinstance(error, CheckpointError) or not _is_out_of_memory(error):
-                raise
-            raise CheckpointError(
-                f"{folder}: does not fit into the memory of {device} ({error}); wanted about "
-                f"{_gigabytes(model, dtype):.1f} GB. Close other programs, take a smaller model or another --device."
-            ) from error
-    model.place(device, dtype or model.dtype).eval()
+    with _within_memory(folder, device), WeightFiles.in_folder(folder) as weights:
+        shapes = weights.shapes()
+        vision = separate_vision(folder, shapes, sam2)
+        model, homes = empty_model(folder, with_vision(shapes, {key: tuple(t.shape) for key, t in vision.items()}))
+        tokenizer = read_tokenizer(folder)  # transformers reads config.json too, and says less about what is wrong
+        generation = read_json(folder / "generation_config.json", missing={})
+        for key, name in homes.items():
+            tensor = vision[key] if key in vision else weights[key]
+            if not tensor.is_floating_point():
+                raise CheckpointError(
+                    f"{folder}: {key} is {tensor.dtype}; wanted floating-point numbers, as released."
+                )
+            _assign(model, name, tensor.to(device, dtype or tensor.dtype, copy=True))
+        if HEAD not in homes:
+            model.language.lm_head.weight = model.language.model.embed_tokens.weight
+        model.place(device, dtype or model.dtype).eval()
     model.tokenizer = tokenizer
-    model.generation = read_json(folder / "generation_config.json", missing={})
+    model.generation = generation
     model.revision = fingerprint(folder)
     return model
 
 
-def read_config(folder: Path, weights: WeightFiles) -> PamConfig:
+def empty_model(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> tuple[PamModel, dict[str, str]]:
+    """The model that a folder's config.json and the shapes of its weights describe, without memory for them; and
+    the name in it of each key that it needs. Raises CheckpointError where they do not go together.
+    """
+    config = read_config(folder, shapes)
+    model = build(folder, config)
+    parts = {released_key(name): (name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()}
+    if config.language.tied or HEAD not in shapes:  # the official code ties the head wherever it is told to
+        parts.pop(HEAD, None)
+    check_keys(folder, shapes, {key: shape for key, (_, shape) in parts.items()})
+    return model, {key: name for key, (name, _) in parts.items()}
+
+
+def build(folder: Path, config: PamConfig) -> PamModel:
+    """The model of a folder's config.json, without memory for its weights. Raises CheckpointError."""
+    try:
+        with empty_weights():
+            return PamModel(config)
+    except MemoryError:
+        raise
+    except Exception as error:  # SAM 2 and transformers say in many ways that sizes do not go together
+        raise CheckpointError(
+            f"{folder}: no model can be built of the sizes in its config.json ({first_line(error)}); "
+            "take it from the release."
+        ) from error
+
+
+@contextmanager
+def _within_memory(folder: Path, device: torch.device) -> Iterator[None]:
+    """Say in one sentence that a checkpoint does not fit. Each library has its own words for that."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        said = str(error).lower()
+        short = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in said or "not enough" in said
+        if isinstance(error, CheckpointError) or not short:
+            raise
+        size = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 1e9
+        raise CheckpointError(
+            f"{folder}: does not fit into the memory of {device} ({first_line(error)}); "
+            f"its weights are {size:.1f} GB. Close other programs, take a smaller model or another --device."
+        ) from error
+
+
+def read_config(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> PamConfig:
     """config.json, with what it takes for granted read off the folder: SAM 2's sizes from a SAM 2 configuration
     beside it, the perceiver's from its weights.
     """
@@ -87,23 +137,25 @@ def read_config(folder: Path, weights: WeightFiles) -> PamConfig:
         try:
             vision = VisionConfig.from_sam2_yaml(yaml.safe_load(file.read_text(encoding="utf-8")))
         except (yaml.YAMLError, ConfigError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{file}: {error}") from error
+            raise CheckpointError(f"{file}: {first_line(error)}; take it from the release.") from error
     try:
-        return PamConfig.from_json(read_json(folder / "config.json"), vision, _perceiver_of(weights))
+        return PamConfig.from_json(read_json(folder / "config.json"), vision, _perceiver_of(shapes))
     except ConfigError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
 
 
-def _perceiver_of(weights: WeightFiles) -> PerceiverConfig | None:
+def _perceiver_of(shapes: Mapping[str, tuple[int, ...]]) -> PerceiverConfig | None:
     """What a perceiver's weights say of its sizes; its heads they do not."""
     prefix = "model.vision_resampler."
-    keys = set(weights.keys())
-    if not {f"{prefix}sem_tokens.weight", f"{prefix}layers.0.mlp.layers.0.weight"} <= keys:
+    tokens, mlp = f"{prefix}sem_tokens.weight", f"{prefix}layers.0.mlp.layers.0.weight"
+    if not {tokens, mlp} <= shapes.keys():
         return None
-    count, dim = weights.shape(f"{prefix}sem_tokens.weight")
-    depth = len({key.split(".")[3] for key in keys if key.startswith(f"{prefix}layers.")})
-    mlp_dim = weights.shape(f"{prefix}layers.0.mlp.layers.0.weight")[0]
-    return PerceiverConfig(dim=dim, depth=depth, mlp_dim=mlp_dim, semantic_tokens=count)
+    for key in (tokens, mlp):
+        if len(shapes[key]) != 2:
+            raise CheckpointError(f"{key} is {list(shapes[key])}; wanted two dimensions, as released.")
+    depth = len({key.split(".")[3] for key in shapes if key.startswith(f"{prefix}layers.")})
+    count, dim = shapes[tokens]
+    return PerceiverConfig(dim=dim, depth=depth, mlp_dim=shapes[mlp][0], semantic_tokens=count)
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -116,13 +168,19 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         )
     try:
         return AutoTokenizer.from_pretrained(home, local_files_only=True, trust_remote_code=False)
+    except MemoryError:
+        raise
     except Exception as error:  # transformers raises errors of many types for damaged files
-        raise CheckpointError(f"{home}: its tokenizer cannot be read ({error}); copy it from the release.") from error
+        raise CheckpointError(
+            f"{home}: its tokenizer cannot be read ({first_line(error)}); copy it from the release."
+        ) from error
 
 
-def _separate_vision(folder: Path, weights: WeightFiles, sam2: str | Path | None) -> dict[str, Tensor]:
+def separate_vision(
+    folder: Path, keys: Iterable[str], sam2: str | Path | None, *, trust_pickle: bool = False
+) -> dict[str, Tensor]:
     """SAM 2's weights by released key where the checkpoint holds none, or where a file of them was named."""
-    if sam2 is None and any(key.startswith(VISION_PREFIX) for key in weights.keys()):  # noqa: SIM118
+    if sam2 is None and any(key.startswith(VISION_PREFIX) for key in keys):
         return {}
     file = Path(sam2) if sam2 is not None else folder / SAM2_FILE
     if not file.is_file():
@@ -130,39 +188,14 @@ def _separate_vision(folder: Path, weights: WeightFiles, sam2: str | Path | None
             f"{folder}: holds no weights of SAM 2 (model.vision_tower.*), and there is no {file}; wanted either. "
             "`pam convert` makes one checkpoint of PAM's and SAM 2's files."
         )
-    return as_released_vision(read_weights(file))
-
-
-def as_released_vision(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """SAM 2's weights under the keys that a checkpoint of PAM has them by."""
+    weights = read_weights(file, trust_pickle=trust_pickle)
     return {VISION_PREFIX + key.removeprefix(VISION_PREFIX): tensor for key, tensor in weights.items()}
 
 
-def _fill(
-    model: PamModel,
-    folder: Path,
-    weights: WeightFiles,
-    separate: Mapping[str, Tensor],
-    device: torch.device,
-    dtype: torch.dtype | None,
-) -> None:
-    """Give every parameter and every saved buffer its tensor. Each is checked before it is read."""
-    tied = model.config.language.tied
-    there = set(weights.keys())
-    if separate:
-        there = {key for key in there if not key.startswith(VISION_PREFIX)}
-    wanted = {released_key(name): name for name in model.state_dict()}
-    if tied or HEAD not in there:  # the official code ties the head wherever the configuration says so
-        wanted.pop(HEAD, None)
-    shapes: dict[str, tuple[int, ...]] = {key: weights.shape(key) for key in there}
-    shapes.update((key, tuple(tensor.shape)) for key, tensor in separate.items())
-    expected = {key: tuple(model.state_dict()[name].shape) for key, name in wanted.items()}
-    check_keys(folder, shapes, expected)
-    for key, name in wanted.items():
-        tensor = separate[key] if key in separate else weights[key]
-        _assign(model, name, tensor.to(device, dtype or tensor.dtype, copy=True))
-    if HEAD not in wanted:
-        model.language.lm_head.weight = model.language.model.embed_tokens.weight
+def with_vision(values: Mapping[str, Value], vision: Mapping[str, Value]) -> dict[str, Value]:
+    """What is known by key, with what is known of a separate SAM 2 instead of the one among them."""
+    kept = {key: value for key, value in values.items() if not (vision and key.startswith(VISION_PREFIX))}
+    return {**kept, **vision}
 
 
 def check_keys(folder: Path, got: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -191,82 +224,73 @@ def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(module, leaf, nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    said = str(error).lower()
-    return (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "not enough memory" in said or "allocate" in said
-    )
-
-
-def _gigabytes(model: nn.Module, dtype: torch.dtype | None) -> float:
-    size = (dtype or torch.float32).itemsize
-    return sum(parameter.numel() for parameter in model.parameters()) * size / 1e9
-
-
 def save(model: PamModel, folder: Path, max_shard_size: str) -> None:
-    """See `PamModel.save_pretrained`. The tied head is left out, as it is the embedding."""
-    named = {released_key(name): tensor.contiguous() for name, tensor in model.state_dict().items()}
-    if model.config.language.tied:
-        named.pop(HEAD)
-    write(
-        folder,
-        named,
-        {"config.json": model.config.to_json(), "generation_config.json": model.generation},
-        max_shard_size,
-    )
-    if model.tokenizer is not None:
-        model.tokenizer.save_pretrained(folder)
+    """See `PamModel.save_pretrained`."""
+    weights = {released_key(name): tensor for name, tensor in model.state_dict().items()}
+    write(folder, weights, model.tokenizer, model.config.to_json(), model.generation, max_shard_size)
 
 
-def write(folder: Path, weights: Mapping[str, Tensor], files: Mapping[str, Any], max_shard_size: str) -> None:
-    """Write safetensors and JSON files into a folder, weights first. Raises CheckpointError."""
+def write(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase | None,
+    config: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    max_shard_size: str = "5GB",
+) -> None:
+    """Write a checkpoint. A head that is the embedding is left out. Raises CheckpointError.
+
+    What makes a folder a checkpoint, config.json, goes first and is written last.
+    """
     from huggingface_hub import save_torch_state_dict
 
+    tied = HEAD in weights and weights[HEAD].data_ptr() == weights[EMBEDDING].data_ptr()
+    kept = {key: tensor for key, tensor in weights.items() if not (tied and key == HEAD)}
+    home, unfinished = folder / "config.json", folder / "config.json.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_torch_state_dict(dict(weights), folder, max_shard_size=max_shard_size)
-        for name, content in files.items():
-            (folder / name).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder}: cannot be written ({error.strerror or error}); choose another folder."
-        ) from error
+        home.unlink(missing_ok=True)
+        save_torch_state_dict(kept, folder, max_shard_size=max_shard_size)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        for file, content in ((folder / "generation_config.json", generation), (unfinished, config)):
+            file.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        unfinished.replace(home)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: cannot be written ({first_line(error)}); choose another folder.") from error
 
 
 def convert(
     source: Path, sam2: Path | None, out: Path, *, trust_pickle: bool, progress: Callable[[str], None]
 ) -> None:
-    """Make one folder of safetensors out of PAM's files and, where it is given, SAM 2's. Raises CheckpointError."""
+    """Make one folder of safetensors out of PAM's files and, where it is given, SAM 2's. Raises CheckpointError.
+
+    Nothing is written before all is known to go together.
+    """
     folder = find(source)
-    safe = (folder / INDEX).is_file() or (folder / SINGLE).is_file()
-    files = sorted(folder.glob("*.safetensors" if safe else "*.bin"))
-    weights: dict[str, Tensor] = {}
-    for file in files:
-        progress(f"reading {file.name}")
-        weights.update(read_weights(file, trust_pickle=trust_pickle))
-    if not weights:
-        raise CheckpointError(f"{folder}: holds no weights; wanted *.safetensors or pytorch_model*.bin.")
-    if sam2 is not None:
-        progress(f"reading {sam2.name}")
-        weights = {key: tensor for key, tensor in weights.items() if not key.startswith(VISION_PREFIX)}
-        weights.update(as_released_vision(read_weights(sam2, trust_pickle=trust_pickle)))
-    tokenizer = read_tokenizer(folder)
-    files_to_write = {"config.json": read_json(folder / "config.json")}
-    generation = read_json(folder / "generation_config.json", missing={})
-    progress(f"writing {out}")
-    write(out, weights, {**files_to_write, "generation_config.json": generation}, "5GB")
-    tokenizer.save_pretrained(out)
-    for file in folder.glob("sam2*.yaml"):
-        (out / file.name).write_bytes(file.read_bytes())
-    with WeightFiles.in_folder(out) as written:
-        progress("checking")
-        config = read_config(out, written)
-        with empty_weights():
-            model = PamModel(config)
-        names = {released_key(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        if config.language.tied:
-            names.pop(HEAD)
-        check_keys(out, {key: written.shape(key) for key in written.keys()}, names)  # noqa: SIM118
+    if (out / "config.json").exists():
+        raise CheckpointError(f"{out}: already holds a checkpoint; name another folder, or delete it first.")
+    with _within_memory(folder, torch.device("cpu")):
+        progress(f"reading {folder}")
+        weights = _read_all(folder, trust_pickle)
+        weights = with_vision(weights, separate_vision(folder, weights, sam2, trust_pickle=trust_pickle))
+        model, homes = empty_model(folder, {key: tuple(tensor.shape) for key, tensor in weights.items()})
+        tokenizer = read_tokenizer(folder)
+        generation = read_json(folder / "generation_config.json", missing={})
+        progress(f"writing {out}")
+        sizes = {key: value for key, value in model.config.to_json().items() if key in SIZES}
+        config = {**read_json(folder / "config.json"), **sizes}
+        write(out, {key: weights[key] for key in homes}, tokenizer, config, generation)
+
+
+def _read_all(folder: Path, trust_pickle: bool) -> dict[str, Tensor]:
+    """A folder's weights; those of pickles where it holds no safetensors."""
+    pickles = sorted(folder.glob("pytorch_model*.bin"))
+    if pickles and not any((folder / name).is_file() for name in (SINGLE, INDEX)):
+        found = [read_weights(file, trust_pickle=trust_pickle) for file in pickles]
+        return {key: tensor for each in found for key, tensor in each.items()}
+    with WeightFiles.in_folder(folder) as weights:
+        return {key: weights[key] for key in weights.shapes()}
 
 
 def read_json(file: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -276,7 +300,7 @@ def read_json(file: Path, missing: dict[str, Any] | None = None) -> dict[str, An
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error}); fetch it again.") from error
+        raise CheckpointError(f"{file}: cannot be read ({first_line(error)}); fetch it again.") from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{file}: holds {type(data).__name__}; wanted a JSON object.")
     return data

@@ -5,10 +5,10 @@ Pickles can run code when they are read. They are refused, unless their reader a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from threading import Lock, get_ident
 from types import TracebackType
 from typing import Any
@@ -17,10 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pam_core.model.location import CheckpointError
+from pam_core.model.location import INDEX, SINGLE, CheckpointError, first_line, shards
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class WeightFiles:
@@ -41,33 +40,24 @@ class WeightFiles:
             except (SafetensorError, OSError) as error:
                 self._open.close()
                 raise CheckpointError(
-                    f"{file}: damaged or cut short ({error}); fetch it again (`pam download` goes on there)."
+                    f"{file}: damaged or cut short ({first_line(error)}); fetch it again (`pam download`)."
                 ) from error
 
     @classmethod
     def in_folder(cls, folder: Path) -> WeightFiles:
         """The files that a folder's index names, or its single file. Raises CheckpointError."""
-        index = folder / INDEX
-        if index.is_file():
-            try:
-                names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-                if any(Path(name).name != name for name in names):
-                    raise ValueError("it names files outside its folder")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise CheckpointError(f"{index}: not an index of weights ({error}); fetch it again.") from error
-            return cls([folder / name for name in names])
+        if (folder / INDEX).is_file():
+            return cls(shards(folder / INDEX))
         if (folder / SINGLE).is_file():
             return cls([folder / SINGLE])
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
         if pickles:
-            raise CheckpointError(f"{folder / pickles[0]}: {_refusal('SOURCE', folder)}")
+            raise CheckpointError(f"{folder / pickles[0]}: {_refusal(folder)}")
         raise CheckpointError(f"{folder}: holds no {SINGLE} and no {INDEX}; wanted a checkpoint's folder.")
 
-    def keys(self) -> list[str]:
-        return sorted(self._homes)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        return tuple(self._homes[key][1].get_slice(key).get_shape())
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Keys and shapes, out of the files' headers."""
+        return {key: tuple(reader.get_slice(key).get_shape()) for key, (_, reader) in self._homes.items()}
 
     def __getitem__(self, key: str) -> Tensor:
         file, reader = self._homes[key]
@@ -76,7 +66,7 @@ class WeightFiles:
             return tensor
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
-                f"{file}: the tensor {key} cannot be read ({error}); fetch the file again."
+                f"{file}: the tensor {key} cannot be read ({first_line(error)}); fetch the file again."
             ) from error
 
     def __enter__(self) -> WeightFiles:
@@ -92,25 +82,32 @@ def read_weights(file: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]
     """All tensors of one file. A pickle is read only where `trust_pickle`, and then nothing but tensors from it."""
     if file.suffix in PICKLES:
         if not trust_pickle:
-            raise CheckpointError(f"{file}: {_refusal('REFERENCE', 'DIR')}")
+            raise CheckpointError(f"{file}: {_refusal('REFERENCE')}")
         try:
             found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except FileNotFoundError as error:
             raise CheckpointError(f"{file}: no such file.") from error
+        except UnpicklingError as error:
+            raise CheckpointError(
+                f"{file}: damaged, or holds more than tensors, and nothing else is read from a pickle; "
+                "wanted a state dict."
+            ) from error
+        except MemoryError:
+            raise
         except Exception as error:  # torch raises errors of many types for damaged files
-            raise CheckpointError(f"{file}: cannot be read as weights ({error}).") from error
+            raise CheckpointError(f"{file}: cannot be read as weights ({first_line(error)}).") from error
         found = found.get("model", found) if isinstance(found, Mapping) else found
         if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
             raise CheckpointError(f"{file}: holds something else than tensors by name; wanted a state dict.")
         return dict(found)
     with WeightFiles([file]) as weights:
-        return {key: weights[key] for key in weights.keys()}  # noqa: SIM118
+        return {key: weights[key] for key in weights.shapes()}
 
 
-def _refusal(source: object, folder: object) -> str:
+def _refusal(source: object) -> str:
     return (
         "a pickle, which can run code when it is read; wanted safetensors. If you trust where it comes from, "
-        f"convert it once: pam convert {source} --out {folder} --trust-pickle"
+        f"convert it once: pam convert {source} --out DIR --trust-pickle"
     )
 
 

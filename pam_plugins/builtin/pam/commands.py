@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
-from pam_plugins.cli.console import FAILED, fail, note, out
+from pam_plugins.cli.console import FAILED, INTERRUPTED, fail, note, out
 
 if TYPE_CHECKING:
     from pam_core.evaluation.parity import CaseReport
@@ -27,6 +27,8 @@ def download(
         folder = hub.download(name, revision)
     except CheckpointError as error:
         fail(error, FAILED)
+    except KeyboardInterrupt:
+        fail("stopped; the same command goes on from there.", INTERRUPTED)
     note(f"{name} is in {folder}. `pam models` lists it.")
 
 
