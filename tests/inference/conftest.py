@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pam_core.inference.image import PamImageModel
@@ -13,11 +15,21 @@ def tiny() -> PamModel:
     return PamModel.from_pretrained(FOLDER)
 
 
-@pytest.fixture
-def pam(tiny: PamModel) -> PamImageModel:
-    return region_model(tiny)
+@pytest.fixture(scope="session")
+def small(tiny: PamModel) -> PamModel:
+    """The same weights on pictures of 256 x 256: sixteen times as fast, and more on videos."""
+    config = replace(tiny.config, vision=replace(tiny.config.vision, image_size=256))
+    model = PamModel(config).eval()
+    model.load_state_dict(tiny.state_dict())
+    model.tokenizer, model.generation = tiny.tokenizer, tiny.generation
+    return model
 
 
 @pytest.fixture
-def video(tiny: PamModel) -> PamVideoModel:
-    return video_model(tiny)
+def video(small: PamModel) -> PamVideoModel:
+    return video_model(small)
+
+
+@pytest.fixture
+def pam(small: PamModel) -> PamImageModel:
+    return region_model(small)

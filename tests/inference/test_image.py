@@ -19,9 +19,9 @@ SHORT = Generation(max_tokens=12, task_tokens={"label": 5, "detailed": 16})
 
 
 @pytest.fixture(scope="module")
-def together(tiny: PamModel) -> tuple[PamImageModel, list[Region]]:
+def together(small: PamModel) -> tuple[PamImageModel, list[Region]]:
     """Eight regions and three questions in one call."""
-    pam = region_model(tiny)
+    pam = region_model(small)
     embedding = pam.embed(picture())
     return pam, pam.describe(embedding, pam.segment(embedding, EIGHT), TASKS, generation=SHORT)
 
@@ -45,9 +45,9 @@ def test_a_picture_is_encoded_once_and_a_region_read_once(together: tuple[PamIma
 
 
 def test_a_small_budget_changes_how_many_go_together_and_nothing_else(
-    tiny: PamModel, together: tuple[PamImageModel, list[Region]]
+    small: PamModel, together: tuple[PamImageModel, list[Region]]
 ) -> None:
-    tight = region_model(tiny, budget=1)
+    tight = region_model(small, budget=1)
     embedding = tight.embed(picture())
     assert tight.describe(embedding, tight.segment(embedding, EIGHT), TASKS, generation=SHORT) == together[1]
     assert tight.work.prefills == 8
@@ -153,5 +153,5 @@ def test_no_regions_are_no_work(pam: PamImageModel) -> None:
 
 def test_the_embedding_knows_its_size(pam: PamImageModel) -> None:
     embedding = pam.embed(picture())
-    sizes = [8 * 256 * 256, 16 * 128 * 128, 64 * 64 * 64, 64 * 64 * 64]
+    sizes = [8 * 64 * 64, 16 * 32 * 32, 64 * 16 * 16, 64 * 16 * 16]
     assert (embedding.width, embedding.height, embedding.nbytes) == (160, 120, 4 * sum(sizes))

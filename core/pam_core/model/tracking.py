@@ -62,14 +62,16 @@ class ObjectMemory:
     logits: Tensor | None = None
 
     def remember(self, now: int, memory: Memory, *, prompted: bool, maps: int) -> None:
-        """Keep a frame; drop what no later frame looks at. `maps` is how many frames' features are looked at."""
+        """Keep a frame; drop what no later one looks at. `maps` is how many frames' features one looks at, with the
+        prompted ones as one.
+        """
         self.seen.pop(now, None)
         (self.prompted if prompted else self.seen)[now] = memory
         while len(self.prompted) > MOST_PROMPTED:
             del self.prompted[sorted(self.prompted)[1]]
-        for then in [then for then in self.seen if now - then >= MOST_POINTERS]:
+        for then in [then for then in self.seen if now - then >= MOST_POINTERS - 1]:
             del self.seen[then]
-        for then in [then for then in self.seen if now - then >= maps]:
+        for then in [then for then in self.seen if now - then >= maps - 1]:
             self.seen[then] = replace(self.seen[then], features=None)
 
     def looked_at(
