@@ -120,7 +120,7 @@ def test_points_refine_a_box_and_a_mask(pam: PamImageModel) -> None:
         Prompt(points=((70, 58),), box=(40, 34, 100, 82), mask=mask),
     ]
     regions = pam.segment(embedding, prompts)
-    assert len({region.mask.counts for region in regions}) == len(prompts)
+    assert len({region.predicted_iou for region in regions}) == len(prompts)
 
 
 def test_a_region_without_a_prompt_is_described_from_its_mask(pam: PamImageModel) -> None:
