@@ -38,7 +38,8 @@ FULL_DETECTION_IOU = 0.8
 MIN_DETECTION_SCORE = 0.3
 SURE_DETECTION_SCORE = 0.65
 MAX_DETECTION_SHARE = 0.95
-"""A detection's share of the distribution grows from nothing at the first score to the last at the second."""
+"""Trust in a detection, and its share of the distribution, grow from nothing at the first score to full trust and the
+last as its share at the second."""
 
 BREADTH = 0.03
 """How readily a detection stays at its own class ("boat") rather than at the classes of its kind ("canoe")."""
@@ -143,11 +144,15 @@ def detected_shares(box: Box, detections: Sequence[Detection]) -> dict[str, floa
     for found in detections:
         iou = box_iou(box, found.box)
         if iou >= MIN_DETECTION_IOU:
-            score = found.score * min(1.0, iou / FULL_DETECTION_IOU)
-            sure = (score - MIN_DETECTION_SCORE) / (SURE_DETECTION_SCORE - MIN_DETECTION_SCORE)
-            shares[found.synset] = max(shares.get(found.synset, 0.0), min(max(sure, 0.0), MAX_DETECTION_SHARE))
+            sure = sureness(found.score * min(1.0, iou / FULL_DETECTION_IOU))
+            shares[found.synset] = max(shares.get(found.synset, 0.0), min(sure, MAX_DETECTION_SHARE))
     total = max(1.0, sum(shares.values()) / MAX_DETECTION_SHARE)
     return {synset: share / total for synset, share in shares.items() if share}
+
+
+def sureness(score: float) -> float:
+    """How much to trust a detection with this score, in [0, 1]."""
+    return min(1.0, max(0.0, (score - MIN_DETECTION_SCORE) / (SURE_DETECTION_SCORE - MIN_DETECTION_SCORE)))
 
 
 def box_iou(a: Box, b: Box) -> float:
