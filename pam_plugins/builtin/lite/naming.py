@@ -42,8 +42,8 @@ FULL_DETECTION_IOU = 0.8
 MIN_DETECTION_SCORE = 0.3
 SURE_DETECTION_SCORE = 0.65
 MAX_DETECTION_SHARE = 0.95
-"""Trust in a detection grows from none at the first score to all at the second, and its share of the distribution with
-it, up to the third."""
+"""Trust in a detection grows from none at the first score to all at the second, and with it its share of the
+distribution, up to the third."""
 
 BREADTH = 0.03
 """How readily a detection stays at its own class ("boat") rather than at the classes of its kind ("canoe")."""
