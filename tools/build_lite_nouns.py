@@ -113,6 +113,8 @@ HYPERNYMS = {
     "n09436708": ["n00019128"],  # sky: natural object (WordNet: a gas)
     "n14845743": ["n14940386"],  # water: liquid (WordNet: binary compound too)
     "n06359193": ["n00033020"],  # website: communication (WordNet: computer)
+    "n07730033": ["n07707451", "n11669921"],  # cardoon: the class shows its flowers
+    "n12057211": ["n12056217", "n11669921"],  # yellow lady's slipper: the class shows its flowers
     "n07871810": ["n07557434"],  # meat loaf: dish (WordNet: also bread)
     "n09218315": ["n00019128"],  # honeycomb: natural object (WordNet: structure)
     "n04238763": ["n02938886"],  # slide rule: calculator (WordNet: analog computer)

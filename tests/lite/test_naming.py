@@ -15,6 +15,7 @@ from pam_plugins.builtin.lite.naming import (
     Name,
     Namer,
     box_iou,
+    chance,
     detected_shares,
 )
 from pam_plugins.builtin.lite.networks.stuff_head import CLASSES
@@ -62,7 +63,7 @@ def test_breeds_that_disagree_are_a_dog() -> None:
 
 
 def test_kinds_of_animal_that_disagree_are_an_animal_and_not_one_of_them() -> None:
-    kinds = ("beagle", "tabby cat", "hen", "goldfish", "ox", "zebra")
+    kinds = ("beagle", "tabby cat", "hen", "goldfish", "cow", "zebra")
     assert named(look(dict.fromkeys(kinds, 0.16))) == "animal"
 
 
@@ -100,10 +101,19 @@ def test_stuff_is_named_by_its_head() -> None:
     assert named(look({"tabby cat": 0.95}, {"grass": 0.1})) == "tabby cat"
 
 
-def test_scores_are_shares_of_one_distribution() -> None:
-    name = NAMER.name(look({"beagle": 0.5, "pug": 0.4}, {"grass": 0.2}), BOX, [detected("dog", 0.6)])
-    assert name.noun is not None and name.noun.name == "dog"
-    assert 0.9 < name.score <= 1.0
+def test_what_agrees_adds_up() -> None:
+    alone = NAMER.name(look({"beagle": 0.5, "pug": 0.4}, {"grass": 0.2}), BOX, ())
+    seen = NAMER.name(look({"beagle": 0.5, "pug": 0.4}, {"grass": 0.2}), BOX, [detected("dog", 0.6)])
+    for name in (alone, seen):
+        assert name.noun is not None and name.noun.name == "dog"
+    assert 0.6 < alone.score < seen.score < 0.9
+
+
+def test_the_chance_of_being_right_grows_with_the_share_but_less() -> None:
+    chances = [chance(share) for share in (0.0, 0.2, 0.5, 0.8, 1.0)]
+    assert chances == sorted(chances)
+    assert (chances[0], chances[2], chances[4]) == (0, 0.5, 1)
+    assert 0.2 < chances[1] < 0.5 < chances[3] < 0.8
 
 
 @given(

@@ -58,6 +58,18 @@ def test_a_click_has_three_candidates_and_each_has_the_click(find, picture: np.n
         assert 0 <= candidate.stability <= 1
 
 
+def test_a_mask_that_fills_the_box_of_a_sure_object_wins_a_close_call(
+    segmenter: Segmenter, features: torch.Tensor, picture: np.ndarray
+) -> None:
+    click = Prompt.at(*cup(picture))
+    ((first, second, _),) = segmenter.segment(features, picture.shape[:2], [click], 3)
+    assert first.predicted_iou - second.predicted_iou < 0.04, "the call is not close"
+    box = Mask.from_array(second.mask).box
+    for sure, wanted in ((1.0, second), (0.0, first)):
+        ((found,),) = segmenter.segment(features, picture.shape[:2], [click], 1, [(box, sure)])
+        assert iou(found.mask, wanted.mask) == 1
+
+
 def test_a_box_gives_what_fills_it(find, picture: np.ndarray) -> None:
     x, y = cup(picture)
     ((clicked,),) = find(Prompt.at(x, y))

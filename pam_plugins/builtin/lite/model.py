@@ -14,7 +14,7 @@ from pam_core.types import Prompt, Region, language_codes
 from pam_plugins.builtin.lite import words_en
 from pam_plugins.builtin.lite.facts import measure
 from pam_plugins.builtin.lite.info import INFO
-from pam_plugins.builtin.lite.naming import Detection, Namer
+from pam_plugins.builtin.lite.naming import Detection, Namer, sureness
 from pam_plugins.builtin.lite.nouns import Nouns
 from pam_plugins.builtin.lite.recognizer import Recognizer
 from pam_plugins.builtin.lite.segmenter import Segmenter
@@ -82,7 +82,8 @@ class LiteModel:
         for prompt in prompts:
             prompt.check(seen.width, seen.height)
         asked = [i for i, prompt in enumerate(prompts) if prompt.points or prompt.box]
-        found = self.segmenter.segment(seen.features, seen.size, [prompts[i] for i in asked], keep)
+        objects = [(one.box, sureness(one.score)) for one in seen.detections]
+        found = self.segmenter.segment(seen.features, seen.size, [prompts[i] for i in asked], keep, objects)
         regions: list[list[Region]] = [
             [Region(mask=prompt.mask, model=self.info.ref, prompt=prompt)] if prompt.mask else []
             for prompt in prompts

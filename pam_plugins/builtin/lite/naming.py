@@ -1,10 +1,10 @@
 """What to call a region: what three networks make of it in, one WordNet noun with a score out.
 
 An ImageNet classifier looks at a crop around the region, a COCO detector at the whole picture, and a head knows
-"stuff" (sky, grass, water ...). Their answers become one distribution over classes; a noun's score is the share of
-the classes that are of its kind. The name is the noun with the most expected use: its score times how much it would
-say if it were right, so that "dog" wins where breeds disagree and "animal" only where nothing better holds (Deng et
-al., "Hedging your bets", CVPR 2012). The figures below were set on the development half of tests/data/clicks.jsonl.
+"stuff" (sky, grass, water ...). Their answers become one distribution over classes; a noun's share is that of the
+classes of its kind. The name is the noun with the most expected use: its share times how much it would say if it were
+right, so that "dog" wins where breeds disagree and "animal" only where nothing better holds (Deng et al., "Hedging
+your bets", CVPR 2012). The figures below were set on the development clicks of tests/data/clicks.jsonl.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ BROAD_USE = 0.4
 """What a right answer is worth: one of the classifier's classes; a class of the other networks, or what people say
 first ("bird"); another noun above those ("game bird"); a noun said for want of better ("animal")."""
 
+TRUST = 0.5
+"""The networks are too sure of themselves: the log odds of a noun's share times this are those of its being right
+(fitted to the development clicks, leaving photographs out)."""
+
 MIN_DETECTION_IOU = 0.5
 FULL_DETECTION_IOU = 0.8
 """A detection counts from the first box overlap on, and fully from the second."""
@@ -38,7 +42,8 @@ FULL_DETECTION_IOU = 0.8
 MIN_DETECTION_SCORE = 0.3
 SURE_DETECTION_SCORE = 0.65
 MAX_DETECTION_SHARE = 0.95
-"""A detection's share of the distribution grows from nothing at the first score to the last at the second."""
+"""Trust in a detection grows from none at the first score to all at the second, and with it its share of the
+distribution, up to the third."""
 
 BREADTH = 0.03
 """How readily a detection stays at its own class ("boat") rather than at the classes of its kind ("canoe")."""
@@ -73,7 +78,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Name:
-    """A region's noun, None where nothing was agreed on, its score, and the classes that came closest."""
+    """A region's noun, None where nothing was agreed on, the chance that it is right, and the classes that came
+    closest, with their shares.
+    """
 
     noun: Noun | None
     score: float
@@ -111,7 +118,7 @@ class Namer:
         use = self._use * scores
         best = int(use.argmax())
         guesses = tuple((self.nouns[self._classes[i]], float(shares[i])) for i in np.argsort(-shares)[:3])
-        return Name(self._says[best] if use[best] >= MIN_USE else None, float(scores[best]), guesses)
+        return Name(self._says[best] if use[best] >= MIN_USE else None, chance(float(scores[best])), guesses)
 
     def _shares(self, look: Look, detected: Mapping[str, float]) -> FloatArray:
         """One distribution over all classes. What is not detected is stuff or a thing, as the stuff head has it."""
@@ -137,17 +144,27 @@ def _use(noun: Noun, things: Collection[str], known: Collection[str]) -> float:
     return CLASS_USE if noun.id in things else PLAIN_USE
 
 
+def chance(share: float) -> float:
+    """How likely a noun with this share of the distribution is right, in [0, 1]."""
+    for_it, against = min(1.0, share) ** TRUST, max(0.0, 1 - share) ** TRUST
+    return for_it / (for_it + against)
+
+
 def detected_shares(box: Box, detections: Sequence[Detection]) -> dict[str, float]:
     """How much of the distribution goes to the COCO classes that were detected where a region is, by synset."""
     shares: dict[str, float] = {}
     for found in detections:
         iou = box_iou(box, found.box)
         if iou >= MIN_DETECTION_IOU:
-            score = found.score * min(1.0, iou / FULL_DETECTION_IOU)
-            sure = (score - MIN_DETECTION_SCORE) / (SURE_DETECTION_SCORE - MIN_DETECTION_SCORE)
-            shares[found.synset] = max(shares.get(found.synset, 0.0), min(max(sure, 0.0), MAX_DETECTION_SHARE))
+            sure = sureness(found.score * min(1.0, iou / FULL_DETECTION_IOU))
+            shares[found.synset] = max(shares.get(found.synset, 0.0), min(sure, MAX_DETECTION_SHARE))
     total = max(1.0, sum(shares.values()) / MAX_DETECTION_SHARE)
     return {synset: share / total for synset, share in shares.items() if share}
+
+
+def sureness(score: float) -> float:
+    """How much to trust a detection with this score, in [0, 1]."""
+    return min(1.0, max(0.0, (score - MIN_DETECTION_SCORE) / (SURE_DETECTION_SCORE - MIN_DETECTION_SCORE)))
 
 
 def box_iou(a: Box, b: Box) -> float:

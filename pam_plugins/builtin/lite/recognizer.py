@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -13,7 +14,7 @@ from pam_core.contracts import Picture
 from pam_core.masks import BoolArray, Box
 from pam_plugins.builtin.lite.loading import load_weights
 from pam_plugins.builtin.lite.naming import MIN_DETECTION_SCORE, Detection, Look
-from pam_plugins.builtin.lite.networks import efficientnet, stuff_head
+from pam_plugins.builtin.lite.networks import coco_detector, efficientnet, stuff_head
 from pam_plugins.builtin.lite.networks.coco_detector import CocoDetector
 from pam_plugins.builtin.lite.networks.efficientnet import EfficientNetLite2
 from pam_plugins.builtin.lite.networks.stuff_head import StuffHead
@@ -23,7 +24,13 @@ MARGIN = 0.15
 """How much context a crop shows on each side, as a share of the region's longer side."""
 
 TEMPERATURE = 0.75
-"""Divides the classifier's logits, which are timid on crops; set on the development half of the annotated clicks."""
+"""Divides the classifier's logits, which are timid on crops; set on the development clicks."""
+
+PART = 0.6
+"""The sides of the four overlapping parts in which the detector looks at a picture again, as a share of its sides."""
+
+CUT = 3
+"""A detection that ends within this many pixels of a part's inner edge may go on beyond it."""
 
 FILL = 127
 BATCH = 16
@@ -60,15 +67,29 @@ class Recognizer:
         )
 
     def detect(self, picture: Picture) -> tuple[Detection, ...]:
-        """The COCO objects in an RGB picture (H, W, 3)."""
+        """The COCO objects in an RGB picture (H, W, 3), seen whole and, for what is small in it, in parts.
+
+        What the inner edge of a part cuts off is left to the other views.
+        """
         pixels = torch.from_numpy(picture).to(self.device).permute(2, 0, 1)
-        found = self.detector.detect(pixels, score_threshold=MIN_DETECTION_SCORE)
-        return tuple(
-            Detection((x1, y1, x2, y2), score, self.nouns.coco[class_id])
+        height, width = picture.shape[:2]
+        detections = []
+        for left, top, right, bottom in _views(width, height):
+            part = pixels[:, top:bottom, left:right]
+            found = self.detector.detect(part, score_threshold=MIN_DETECTION_SCORE)
+            boxes = (found.boxes + found.boxes.new_tensor([left, top, left, top])).tolist()
             for (x1, y1, x2, y2), score, class_id in zip(
-                found.boxes.tolist(), found.scores.tolist(), found.class_ids.tolist(), strict=True
-            )
-        )
+                boxes, found.scores.tolist(), found.class_ids.tolist(), strict=True
+            ):
+                whole = (
+                    (left == 0 or x1 > left + CUT)
+                    and (top == 0 or y1 > top + CUT)
+                    and (right == width or x2 < right - CUT)
+                    and (bottom == height or y2 < bottom - CUT)
+                )
+                if whole:
+                    detections.append(Detection((x1, y1, x2, y2), score, self.nouns.coco[class_id]))
+        return tuple(detections)
 
     @torch.inference_mode()
     def look(self, picture: Picture, regions: Sequence[tuple[BoolArray, Box]]) -> list[Look]:
@@ -106,6 +127,17 @@ class Recognizer:
     def _pixels(self, crops: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
         pixels = torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2)
         return efficientnet.normalize(pixels)
+
+
+def _views(width: int, height: int) -> list[tuple[int, int, int, int]]:
+    """All of a picture, and four overlapping parts (xyxy) of one larger than the detector sees at once."""
+    views = [(0, 0, width, height)]
+    if max(width, height) > coco_detector.IMAGE_SIZE:
+        across, down = math.ceil(PART * width), math.ceil(PART * height)
+        views += [
+            (left, top, left + across, top + down) for top in (0, height - down) for left in (0, width - across)
+        ]
+    return views
 
 
 def _array(probabilities: torch.Tensor) -> npt.NDArray[np.float64]:

@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 from pam_core.contracts import Picture
-from pam_core.masks import BoolArray, Mask
+from pam_core.masks import BoolArray, Box, Mask
 from pam_core.types import Prompt
 from pam_plugins.builtin.lite.loading import load_weights
+from pam_plugins.builtin.lite.naming import box_iou
 from pam_plugins.builtin.lite.networks.mask_decoder import (
     LABEL_BOX_BOTTOM_RIGHT,
     LABEL_BOX_TOP_LEFT,
@@ -66,11 +67,17 @@ class Segmenter:
         return features
 
     def segment(
-        self, features: torch.Tensor, size: tuple[int, int], prompts: Sequence[Prompt], keep: int = 1
+        self,
+        features: torch.Tensor,
+        size: tuple[int, int],
+        prompts: Sequence[Prompt],
+        keep: int = 1,
+        objects: Sequence[tuple[Box, float]] = (),
     ) -> list[list[Candidate]]:
         """For each prompt up to `keep` masks that it may mean, the best first. `size`: the picture's (height, width).
 
-        A single click is ambiguous and has three (part, object, whole); anything more is taken at its word and has
+        A single click is ambiguous and has three (part, object, whole), and one that fills the box of one of the
+        `objects` (box xyxy in pixels, sureness in [0, 1]) is preferred; anything more is taken at its word and has
         the decoder's single mask.
         """
         found: list[list[Candidate]] = [[] for _ in prompts]
@@ -79,7 +86,8 @@ class Segmenter:
             stabilities = _stability(logits)
             for row, index in enumerate(batch):
                 tokens = (1, 2, 3) if _is_ambiguous(prompts[index]) else (0,)
-                ranked = sorted(tokens, key=lambda t: -_preference(ious[row, t], stabilities[row, t]))
+                worth = _preferences(logits[row], ious[row], stabilities[row], size, objects)
+                ranked = sorted(tokens, key=lambda token: -worth[token])
                 found[index] = [
                     Candidate(
                         _tidy(_full_size(logits[row, token], size), prompts[index]),
@@ -160,12 +168,36 @@ def _stability(logits: torch.Tensor, offset: float = 1.0) -> torch.Tensor:
     return inner / outer.clamp(min=1)
 
 
-def _preference(iou: torch.Tensor, stability: torch.Tensor) -> float:
-    """How much a candidate speaks for itself: its predicted IoU, its stability to settle close calls.
+def _preferences(
+    logits: torch.Tensor,
+    ious: torch.Tensor,
+    stabilities: torch.Tensor,
+    size: tuple[int, int],
+    objects: Sequence[tuple[Box, float]],
+) -> list[float]:
+    """How much each of the masks (N, H, W) of one prompt speaks for itself: its predicted IoU, and to settle close
+    calls its stability and how well it fills the box of an object.
 
-    The weight was set on the development half of the annotated clicks: more of it prefers parts to whole things.
+    The weights were set on the development clicks: more stability prefers parts to whole things; the weight of
+    objects may be halved or trebled with the same result.
     """
-    return float(iou) + 0.02 * float(stability)
+    worth = ious + 0.02 * stabilities
+    return [float(w) + 0.05 * _fill(_low_box(mask, size), objects) for w, mask in zip(worth, logits > 0, strict=True)]
+
+
+def _fill(box: Box, objects: Sequence[tuple[Box, float]]) -> float:
+    """From 0 for a box that overlaps no object by half to 1 for one that is the box of a sure object."""
+    return max((sure * max(0.0, 2 * box_iou(box, other) - 1) for other, sure in objects), default=0.0)
+
+
+def _low_box(mask: torch.Tensor, size: tuple[int, int]) -> Box:
+    """The tight box, in pixels of the picture, of a low-resolution mask (256, 256); empty where the mask is."""
+    rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+    if not len(rows):
+        return 0.0, 0.0, 0.0, 0.0
+    pixel = FRAME_SIZE / LOW_SIDE / _scale(*size)
+    x1, y1, x2, y2 = (float(edge) * pixel for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+    return x1, y1, min(x2, size[1]), min(y2, size[0])
 
 
 def _tidy(mask: BoolArray, prompt: Prompt, speck: float = 0.02) -> BoolArray:
