@@ -7,12 +7,7 @@ import pytest
 from pam_core.inference.image import PamImageModel
 from pam_core.inference.video import PamVideoModel
 from pam_core.model.pam import PamModel
-from tests.tiny_pam import FOLDER, region_model, video_model
-
-
-@pytest.fixture(scope="session")
-def tiny() -> PamModel:
-    return PamModel.from_pretrained(FOLDER)
+from tests.tiny_pam import region_model, video_model
 
 
 @pytest.fixture(scope="session")

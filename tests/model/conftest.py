@@ -1,4 +1,4 @@
-"""The tiny checkpoint: as files, and loaded once. Tests that change a model load their own."""
+"""The tiny checkpoint as files to be damaged, and commands about checkpoints."""
 
 from __future__ import annotations
 
@@ -13,18 +13,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from pam_core.model.location import INDEX, SINGLE
-from pam_core.model.pam import PamModel
 
 PARITY = Path(__file__).resolve().parents[1] / "parity"
 PARTS = ("config.json", "generation_config.json", "model.safetensors", "sam2_tiny.yaml")
 
 Pam = Callable[..., Result]
-
-
-@pytest.fixture(scope="session")
-def tiny() -> PamModel:
-    """The tiny model; not to be changed."""
-    return PamModel.from_pretrained(PARITY)
 
 
 @pytest.fixture

@@ -7,25 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pam_core.config import PamConfig
 from pam_core.model.pam import PamModel
 from pam_core.model.prompt_tensors import prompt_batches
 from pam_core.model.vision import preprocess
-from tests.tiny_pam import EIGHT, FOLDER, picture
-
-
-@pytest.fixture(scope="module")
-def config() -> PamConfig:
-    return PamModel.from_pretrained(FOLDER).config
+from tests.tiny_pam import EIGHT, picture
 
 
 @pytest.mark.parametrize("semantic_tokens", [0, 4, 16, 64])
 @pytest.mark.parametrize("image_features", ["after", "before"])
 @pytest.mark.parametrize("tokens", ["mask", "all"])
 @torch.inference_mode()
-def test_a_model_of_every_choice_runs(
-    config: PamConfig, semantic_tokens: int, image_features: str, tokens: str
-) -> None:
+def test_a_model_of_every_choice_runs(tiny: PamModel, semantic_tokens: int, image_features: str, tokens: str) -> None:
+    config = tiny.config
     choice = replace(config.perceiver, semantic_tokens=semantic_tokens, image_features=image_features, tokens=tokens)
     model = PamModel(replace(config, perceiver=choice)).eval()
     features = model.vision.encode(preprocess(picture(), 1024)[None])

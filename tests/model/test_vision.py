@@ -13,12 +13,7 @@ from pam_core.model.prompt_tensors import BATCH, prompt_batches
 from pam_core.model.semantic_perceiver import fold_cells
 from pam_core.model.vision import preprocess, stability, stable_choice
 from pam_core.types import Prompt
-from tests.tiny_pam import EIGHT, FOLDER, picture
-
-
-@pytest.fixture(scope="module")
-def tiny() -> PamModel:
-    return PamModel.from_pretrained(FOLDER)
+from tests.tiny_pam import EIGHT, picture
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.sampled_from([2, 4]))
