@@ -1,4 +1,4 @@
-"""Where an event of an object ends: told while its frames come, one after the other, with memory that does not grow."""
+"""Where an event of an object ends: told while its frames come, with memory that does not grow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ THERE = 0.5
 """An object is there from this presence on."""
 STILL_PIXELS = 1.0
 STILL_SHARE = 0.05
-"""What moves less than so many pixels a frame, or less than this share of its size in `settle` frames, stands still."""
+"""What moves less than so many pixels a frame, or than this share of its size in `settle` frames, stands still."""
 GRID = 24
 WINDOW = 4.0
 """An outline is kept as GRID x GRID cells of a window around the object's centre, so many times as wide as the root
@@ -85,9 +85,11 @@ class EventDetector:
     def __init__(self, rule: EventRule) -> None:
         self._rule = rule
         self._there: bool | None = None
+        self._there_at_first: bool | None = None
+        self._past: npt.NDArray[np.float64] = np.zeros(1)
+        self._recent: deque[npt.NDArray[np.float64]] = deque(maxlen=rule.settle)
         self._contrary = 0
         self._centre: tuple[float, float, float] | None = None
-        self._begin()
         self._frames = -1  # the first frame begins the first event
 
     def feed(self, region: Region, signature: npt.NDArray[np.float32], time: float) -> bool:
@@ -98,7 +100,8 @@ class EventDetector:
             return self._next()
         there = is_there(region)
         if self._there is None:
-            self._there = self._there_at_first = there
+            self._there = there
+            self._there_at_first = there
         self._contrary = self._contrary + 1 if there != self._there else 0
         if self._contrary == self._rule.settle:
             self._there, self._contrary = there, 0
@@ -113,8 +116,8 @@ class EventDetector:
     def _begin(self) -> None:
         self._frames = 0
         self._there_at_first = self._there
-        self._past: npt.NDArray[np.float64] = np.zeros(1)
-        self._recent: deque[npt.NDArray[np.float64]] = deque(maxlen=self._rule.settle)
+        self._past = np.zeros(1)
+        self._recent.clear()
 
     def _next(self) -> bool:
         self._frames += 1
@@ -167,8 +170,8 @@ _LOOK = slice(5 + GRID * GRID, None)
 
 def _outline(region: Region) -> tuple[float, float, float, npt.NDArray[np.uint8]]:
     """Centre x and y in pixels, area in pixels, and what the mask covers of each cell of its window, 0 to 255."""
-    x1, y1, x2, y2 = (int(side) for side in region.box)
-    crop = region.mask.array[y1:y2, x1:x2].astype(np.uint8)
+    x1, y1, _, _ = region.box
+    crop = region.mask.cropped.view(np.uint8)
     moments = cv2.moments(crop, binaryImage=True)
     area = moments["m00"]
     x, y = moments["m10"] / area, moments["m01"] / area
