@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -16,11 +21,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pam_core.contracts import Generation
+from pam_core.inference.captions import Captions
 from pam_core.inference.events import EventRule
 from pam_core.inference.stream import Direction, StreamSession
 from pam_core.types import Prompt
 from pam_core.video import Clip, EventSeen, Fault, Frame, FrameSeen, ReversibleSource, Seen, VideoError, VideoModel
-from tests.fake_video import FakeSource, FakeVideoModel, OneWay, Square, Trouble, hidden, steady
+from tests.fake_video import FakeClip, FakeSource, FakeVideoModel, OneWay, Square, Trouble, hidden, steady
 
 RED, BLUE = Square("red", steady(4, 10, dx=0.2)), Square("blue", steady(40, 30))
 ON_RED, ON_BLUE = Prompt.at(6, 14), Prompt.at(44, 34)
@@ -168,6 +175,21 @@ def test_a_removed_object_leaves_no_history() -> None:
     assert described[1] == ("blue", {})
     assert described[2][0] == "blue"
     assert "blue" in described[2][1]["en"]
+
+
+def test_what_is_forgotten_while_a_caption_is_made_is_no_history_of_the_next() -> None:
+    go_on = threading.Event()
+    model = FakeVideoModel(Trouble(captions=lambda number, clips: go_on.wait(10) and None if number == 0 else None))
+    captions = Captions(model, ("en",), Generation(), 500, 10)
+    for first in (0, 10):
+        captions.put(EventSeen(1, first, first + 10, 0.0, 1.0), FakeClip(1, first, first + 10, "red", 10))
+        while not model.calls:
+            time.sleep(0.001)
+        captions.forget(1)
+    go_on.set()
+    assert spans(list(captions.finish())) == [(0, 10), (10, 20)]
+    captions.close()
+    assert [call.previous for call in model.calls] == [[{}], [{}]]
 
 
 def test_clips_that_wait_go_in_one_call() -> None:
@@ -607,3 +629,34 @@ def test_memory_is_flat_over_20_000_frames() -> None:
                 gc.collect()
                 resident.append(process.memory_info().rss / 2**20)
     assert resident[-1] - resident[1] < 4
+
+
+@pytest.mark.e2e
+def test_ctrl_c_ends_the_process() -> None:
+    """In the middle of an endless stream with slow captions: a traceback of the interrupt, and nothing that hangs."""
+    program = (
+        "import itertools\n"
+        "from pam_core.inference.stream import EventRule, StreamSession\n"
+        "from pam_core.types import Prompt\n"
+        "from tests.fake_video import *\n"
+        "shown = FakeSource(1, [Square('red', steady(4, 10))])\n"
+        "session = StreamSession(FakeVideoModel(Trouble(caption_seconds=0.3)), rule=EventRule(5, 5))\n"
+        "session.prompt(1, Prompt.at(6, 12))\n"
+        "for seen in session.run(OneWay(map(shown.frame, itertools.count()))):\n"
+        "    print(type(seen).__name__, flush=True)\n"
+    )
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "core")])},
+        text=True,
+    )
+    assert process.stdout is not None
+    while process.stdout.readline().strip() != "EventSeen":
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert errors.rstrip().endswith("KeyboardInterrupt")

@@ -50,8 +50,8 @@ class Following:
     rule: EventRule
     captions: Captions | None
     step: int
-    _objects: dict[int, _Object] = field(default_factory=dict)
-    _tracker: Tracker | None = None
+    _objects: dict[int, _Object] = field(default_factory=dict, init=False)
+    _tracker: Tracker | None = field(default=None, init=False)
 
     def remove(self, track_id: int) -> list[Seen]:
         """End an object's last event with the last frame it was looked for on. An unknown id is no error."""
