@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import json
 import os
 import signal
 import subprocess
@@ -660,3 +661,95 @@ def test_ctrl_c_ends_the_process() -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode != 0
     assert errors.rstrip().endswith("KeyboardInterrupt")
+
+
+frames = st.integers(0, 39)
+some_frames = st.frozensets(frames, max_size=8)
+objects = st.integers(1, 3)
+asks = st.tuples(frames, objects, st.sampled_from([ON_RED, ON_BLUE, Prompt.at(900, 3)]), st.none() | frames)
+
+
+@given(
+    first=st.lists(asks, max_size=4),
+    later=st.lists(asks | st.tuples(frames, objects), max_size=5),
+    steps=some_frames | st.just(range(10, 17)),
+    blames=st.none() | objects,
+    signatures=some_frames,
+    lost=some_frames,
+    cuts=st.booleans(),
+    mute=objects,
+    damaged=some_frames,
+    resized=some_frames,
+    direction=st.sampled_from(["forward", "backward", "both"]),
+    rule=st.sampled_from([EventRule(3, 3), EventRule(2, 9, 1), EventRule()]),
+    history=st.sampled_from([0, 500]),
+)
+@settings(max_examples=60)
+def test_whatever_happens(
+    first: list[tuple],
+    later: list[tuple],
+    steps: frozenset[int] | range,
+    blames: int | None,
+    signatures: frozenset[int],
+    lost: frozenset[int],
+    cuts: bool,
+    mute: int,
+    damaged: frozenset[int],
+    resized: frozenset[int],
+    direction: Direction,
+    rule: EventRule,
+    history: int,
+) -> None:
+    """Every frame that can be used is given once and in order, what is shown belongs to an event, events are in
+    order, and whatever goes wrong is a sentence.
+    """
+
+    def change(frame: Frame) -> Frame | Fault:
+        if frame.index in damaged:
+            return Fault(frame.index, frame.time, "Damaged.")
+        return replace(frame, picture=frame.picture[:20]) if frame.index in resized else frame
+
+    def usable(indices: Sequence[int]) -> list[int]:
+        """Those that can be used: undamaged, and of the size of the first of these."""
+        whole = [index for index in indices if index not in damaged]
+        return [index for index in whole if (index in resized) == (whole[0] in resized)]
+
+    trouble = replace(refuse(mute), steps=steps, blames=blames, signatures=signatures, frames_lost=lost, cuts=cuts)
+    asked = [frame for _, _, _, frame in first]
+    seen: list[Seen] = []
+    with StreamSession(FakeVideoModel(trouble), rule=rule, history=history) as session:
+        for _, track_id, prompt, frame in first:
+            session.prompt(track_id, prompt, frame)
+        try:
+            run = session.run(FakeSource(40, [RED, BLUE], change=change), direction)
+        except VideoError:
+            assert direction != "forward"
+            assert not any(frame is not None for frame in asked)
+            return
+        for one in run:
+            seen.append(one)
+            for at, track_id, *prompt in later if isinstance(one, FrameSeen) else []:
+                if at == one.index:
+                    session.prompt(track_id, *prompt) if prompt else session.remove(track_id)
+
+    start = 0 if None in asked or not asked else min(asked)
+    wanted = {
+        "forward": lambda: [range(40)],
+        "backward": lambda: [range(max(frame for frame in asked if frame is not None), -1, -1)],
+        "both": lambda: [range(start, 40), range(start, -1, -1)],
+    }[direction]()
+    expected = [index for indices in wanted for index in usable(indices)]
+    if direction == "both" and expected.count(start) > 0:
+        expected = [*usable(wanted[0]), *(index for index in usable(wanted[1]) if index != start)]
+    assert [frame.index for frame in of(FrameSeen, seen)] == expected
+
+    covered = {(e.track_id, index) for e in of(EventSeen, seen) for index in range(e.first, e.last + 1)}
+    shown = {(region.track_id, frame.index) for frame in of(FrameSeen, seen) for region in frame.regions}
+    assert shown <= covered
+    if direction != "both":
+        for track_id in (1, 2, 3):
+            found = spans(seen, track_id)[:: 1 if direction == "forward" else -1]
+            assert all(before[1] <= after[0] for before, after in itertools.pairwise(found))
+    for one in seen:
+        json.dumps(one.to_json(), allow_nan=False)
+        assert not isinstance(one, Fault) or one.what.endswith((".", "?"))
