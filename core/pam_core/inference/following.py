@@ -84,7 +84,7 @@ class Following:
             try:
                 asked.prompt.check(width, height)
             except PromptError as error:
-                out.append(_fault((frame.index, frame.time), f"was not begun: {error}", asked.track_id))
+                out.append(_fault((frame.index, frame.time), f"was not begun or corrected: {error}", asked.track_id))
                 continue
             if asked.track_id in together:  # asked twice: the second corrects the first
                 out += self._add(frame, together, regions)
@@ -156,7 +156,7 @@ class Following:
             found = tracker.add(frame, prompts)
         except Exception as error:
             if len(prompts) == 1:
-                return [_fault(stamp, f"was not begun: {_why(error)}", track_id) for track_id in prompts]
+                return [_fault(stamp, f"was not begun or corrected: {_why(error)}", track_id) for track_id in prompts]
             alone = [self._add(frame, {track_id: prompt}, regions) for track_id, prompt in prompts.items()]
             return [seen for out in alone for seen in out]
         self._tracker = tracker

@@ -133,12 +133,11 @@ class StreamSession:
         if self._running:
             raise VideoError("Got a second run while the first goes on; wanted one at a time, or another session.")
         self._running = True
-        captions = self._captions = (
-            Captions(self._model, self._languages, self._generation, self._history, self._waiting)
-            if self._captioned
-            else None
-        )
+        captions = None
         try:
+            if self._captioned:
+                captions = Captions(self._model, self._languages, self._generation, self._history, self._waiting)
+            self._captions = captions
             yield from passes
             if captions is not None:
                 yield from captions.finish()
