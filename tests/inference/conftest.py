@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from pam_core.inference.image import PamImageModel
 from pam_core.inference.video import PamVideoModel
 from pam_core.model.pam import PamModel
+from tests.inference.sessions import caption_threads
 from tests.tiny_pam import region_model, video_model
 
 
@@ -28,3 +30,10 @@ def video(small: PamModel) -> PamVideoModel:
 @pytest.fixture
 def pam(small: PamModel) -> PamImageModel:
     return region_model(small)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """However a session ends, the thread that makes its captions ends with it."""
+    yield
+    assert caption_threads() == []
