@@ -14,18 +14,22 @@ from pam_core.video import Fault
 
 DEFAULT_FPS = 25.0
 """Frames a second where nothing says how many there are."""
+SURELY_STEADY = 24
+"""Frames at an even distance, one after the other, after which a hole means that some are missing."""
 
 
 @dataclass
 class Course:
     """How far a source has come: `index` is that of the next frame, `time` that of the frame before, in seconds.
 
-    `size` (width, height) is that of the first frame. `even` says that frames are known to be 1 / `fps` apart. `shift`
-    is what is added to the times as they come: so that the first is 0, and that they go on where they jump backward.
+    `even` where frames are said to be 1 / `fps` apart, and `steady` how many in a row were. `size` (width, height) is
+    that of the first frame. `shift` is added to the times as they come, so that the first is 0, and that they go on
+    where they jump backward.
     """
 
     fps: float = DEFAULT_FPS
     even: bool = False
+    steady: int = 0
     size: tuple[int, int] | None = None
     index: int = 0
     time: float | None = None
@@ -61,9 +65,12 @@ class Course:
                 )
                 self.shift += made - now
                 now = made
-            elif self.time is not None and self.even and not self.losing and now - self.time > 2.5 / self.fps:
-                missing = f"between {self.time:.3f} s and {now:.3f} s"
-                wrong.append(f"there is nothing {missing}: frames are missing before frame {self.index}.")
+            elif self.time is not None:
+                step = (now - self.time) * self.fps
+                if self.even and self.steady >= SURELY_STEADY and step > 2.5 and not self.losing:
+                    missing = f"between {self.time:.3f} s and {now:.3f} s"
+                    wrong.append(f"there is nothing {missing}: frames are missing before frame {self.index}.")
+                self.steady = self.steady + 1 if 0.5 < step < 1.5 else 0
         self.size = self.size or size
         if size != (self.came_in or self.size):
             wrong.append(
