@@ -6,7 +6,7 @@ A model follows objects through a `Tracker`, one frame after the other and in on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,7 +20,14 @@ VIDEO_SCHEMA = "pam.video/1"
 
 
 class VideoError(ValueError):
-    """A video that cannot be read or followed: says what was got, what was wanted and what to do."""
+    """A video that cannot be read or followed: says what was got, what was wanted and what to do.
+
+    `track_id` is set by a tracker where one object only is what it cannot follow.
+    """
+
+    def __init__(self, what: str, track_id: int | None = None) -> None:
+        super().__init__(what)
+        self.track_id = track_id
 
 
 @dataclass(frozen=True)
@@ -142,3 +149,13 @@ class FrameSource(Protocol):
     """Where frames come from. Iterating gives frames in order, and faults for those that could not be had."""
 
     def __iter__(self) -> Iterator[Frame | Fault]: ...
+
+
+@runtime_checkable
+class ReversibleSource(FrameSource, Protocol):
+    """A source whose frames can also be had backward, as those of a file can."""
+
+    def reversed_from(self, index: int) -> Iterable[Frame | Fault]:
+        """The frame with this index, then those before it down to frame 0, and faults for those that could not be
+        had.
+        """

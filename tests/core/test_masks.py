@@ -55,6 +55,12 @@ def test_area_and_box_are_those_of_numpy(array: np.ndarray) -> None:
     assert mask.box == numpy_box(array)
 
 
+@given(arrays)
+def test_cropped_is_what_lies_within_the_box(array: np.ndarray) -> None:
+    x1, y1, x2, y2 = (int(side) for side in numpy_box(array))
+    assert np.array_equal(Mask.from_array(array).cropped, array[y1:y2, x1:x2])
+
+
 @given(shapes.flatmap(lambda shape: st.lists(arrays_of(shape), min_size=1, max_size=4)))
 def test_iou_is_that_of_numpy(stack: list[np.ndarray]) -> None:
     first, *others = stack

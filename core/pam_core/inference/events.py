@@ -1,0 +1,182 @@
+"""Where an event of an object ends: told while its frames come, with memory that does not grow."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pam_core.types import Region
+from pam_core.video import VideoError
+
+THERE = 0.5
+"""An object is there from this presence on."""
+STILL_PIXELS = 1.0
+STILL_SHARE = 0.05
+"""What moves less than so many pixels a frame, or than this share of its size in `settle` frames, stands still."""
+GRID = 24
+WINDOW = 4.0
+"""An outline is kept as GRID x GRID cells of a window around the object's centre, so many times as wide as the root
+of its area: objects that move, come nearer or go away keep their outline."""
+
+
+@dataclass(frozen=True)
+class EventRule:
+    """When an event of an object ends, and the next begins, on one and the same frame: the boundary.
+
+    Boundaries lie at least `min_frames` and at most `max_frames` apart; where both are equal, they are always that
+    far apart and nothing is compared. Frames are counted as they are seen, whatever their numbers. In between, an
+    event ends where its last `settle` frames differ from all of its frames before them:
+
+    - outline: the IoU of the mean masks, moved onto each other and scaled to one area, is below `shape`;
+    - area: it is `area` times as large, or as small (geometric mean);
+    - motion: the velocities differ by at least `motion` of the greater one. 0.65 is a turn by 38 degrees, or a speed
+      three times as high, or a third; starting and stopping are always more. Less than a pixel a frame, or a
+      twentieth of the object's size in `settle` frames, is no motion;
+    - look: the cosine of the mean signatures is below `look`;
+
+    and where the object is lost or found again: its presence was below 0.5 (or not) for `settle` frames in a row,
+    and was not when the event began. A shorter absence changes nothing. A change that comes before `min_frames` ends
+    the event then, if it still holds. The last event ends with the last frame, however short it is.
+
+    Raises VideoError for values that make no sense.
+    """
+
+    min_frames: int = 16
+    max_frames: int = 128
+    settle: int = 5
+    shape: float = 0.6
+    area: float = 1.8
+    motion: float = 0.65
+    look: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise VideoError(
+                f"Got events of {self.min_frames} to {self.max_frames} frames; wanted at least 1, and the least not "
+                "above the most."
+            )
+        if self.settle < 1:
+            raise VideoError(f"Got changes that settle in {self.settle} frames; wanted at least 1.")
+        if not (0 <= self.shape <= 1 and -1 <= self.look <= 1 and self.area >= 1 and self.motion > 0):
+            raise VideoError(
+                f"Got the thresholds shape {self.shape}, look {self.look}, area {self.area}, motion {self.motion}; "
+                "wanted shape 0 to 1, look -1 to 1, area at least 1, motion above 0."
+            )
+
+    @property
+    def fixed(self) -> bool:
+        """Whether events are of one length, so that regions and signatures do not matter."""
+        return self.min_frames == self.max_frames
+
+
+def is_there(region: Region) -> bool:
+    """Whether the object was seen on this frame."""
+    return (region.presence is None or region.presence >= THERE) and region.mask.area > 0
+
+
+class EventDetector:
+    """The rule for one object."""
+
+    def __init__(self, rule: EventRule) -> None:
+        self._rule = rule
+        self._there: bool | None = None
+        self._there_at_first: bool | None = None
+        self._past: npt.NDArray[np.float64] = np.zeros(1)
+        self._recent: deque[npt.NDArray[np.float64]] = deque(maxlen=rule.settle)
+        self._contrary = 0
+        self._centre: tuple[float, float, float] | None = None
+        self._frames = -1  # the first frame begins the first event
+
+    def feed(self, region: Region, signature: npt.NDArray[np.float32], time: float) -> bool:
+        """Look at the object on the next frame: its region, how it looks (a unit vector), the frame's time in
+        seconds. True where an event ends, and the next begins, with this frame.
+        """
+        if self._rule.fixed:
+            return self._next()
+        there = is_there(region)
+        if self._there is None:
+            self._there = there
+            self._there_at_first = there
+        self._contrary = self._contrary + 1 if there != self._there else 0
+        if self._contrary == self._rule.settle:
+            self._there, self._contrary = there, 0
+        if there:
+            if len(self._recent) == self._rule.settle:
+                self._past = self._past + self._recent[0]
+            self._recent.append(self._glimpse(region, signature, time))
+        else:
+            self._centre = None
+        return self._next()
+
+    def _begin(self) -> None:
+        self._frames = 0
+        self._there_at_first = self._there
+        self._past = np.zeros(1)
+        self._recent.clear()
+
+    def _next(self) -> bool:
+        self._frames += 1
+        over = self._frames >= self._rule.max_frames or (
+            self._frames >= self._rule.min_frames and (self._there != self._there_at_first or self._changed())
+        )
+        if over:
+            self._begin()
+        return over
+
+    def _glimpse(self, region: Region, signature: npt.NDArray[np.float32], time: float) -> npt.NDArray[np.float64]:
+        """One frame as numbers that add up: 1, log area, motion (x, y, seconds), outline, signature."""
+        x, y, area, outline = _outline(region)
+        motion = (0.0, 0.0, 0.0)
+        if self._centre is not None:
+            x0, y0, time0 = self._centre
+            motion = (x - x0, y - y0, abs(time - time0))
+        self._centre = (x, y, time)
+        return np.concatenate([(1.0, math.log(area)), motion, outline.ravel(), signature.ravel()])
+
+    def _changed(self) -> bool:
+        rule = self._rule
+        if len(self._recent) < rule.settle or self._past[0] < rule.settle:
+            return False
+        now, past = np.sum(self._recent, axis=0), self._past
+        now_mean, past_mean = now / now[0], past / past[0]
+        if abs(now_mean[1] - past_mean[1]) > math.log(rule.area):
+            return True
+        outlines = now_mean[_OUTLINE], past_mean[_OUTLINE]
+        if np.minimum(*outlines).sum() < rule.shape * np.maximum(*outlines).sum():
+            return True
+        looks = now[_LOOK], past[_LOOK]
+        if looks[0] @ looks[1] < rule.look * np.linalg.norm(looks[0]) * np.linalg.norm(looks[1]):
+            return True
+        return self._moves_otherwise(now, past, math.exp(now_mean[1] / 2))
+
+    def _moves_otherwise(self, now: npt.NDArray[np.float64], past: npt.NDArray[np.float64], size: float) -> bool:
+        if now[4] <= 0 or past[4] <= 0:  # a clock that stands still says nothing of speed
+            return False
+        fast, before = now[2:4] / now[4], past[2:4] / past[4]
+        change = float(np.linalg.norm(fast - before))
+        if change * now[4] < max(STILL_PIXELS * self._rule.settle, STILL_SHARE * size):
+            return False
+        return change >= self._rule.motion * max(np.linalg.norm(fast), np.linalg.norm(before))
+
+
+_OUTLINE = slice(5, 5 + GRID * GRID)
+_LOOK = slice(5 + GRID * GRID, None)
+
+
+def _outline(region: Region) -> tuple[float, float, float, npt.NDArray[np.uint8]]:
+    """Centre x and y in pixels, area in pixels, and what the mask covers of each cell of its window, 0 to 255."""
+    x1, y1, _, _ = region.box
+    crop = region.mask.cropped.view(np.uint8)
+    moments = cv2.moments(crop, binaryImage=True)
+    area = moments["m00"]
+    x, y = moments["m10"] / area, moments["m01"] / area
+    scale = GRID / (WINDOW * math.sqrt(area))
+    middle = GRID / 2
+    turn = np.array([[scale, 0, middle - scale * (x + 0.5)], [0, scale, middle - scale * (y + 0.5)]])
+    outline = cv2.warpAffine(crop * np.uint8(255), turn, (GRID, GRID), flags=cv2.INTER_LINEAR)
+    return x1 + x, y1 + y, area, outline.astype(np.uint8)
