@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from pam_core.video import EventSeen, Fault, Frame, FrameSeen, FrameSource, Seen
 from pam_plugins.builtin.exporters import overlay, palette
 from pam_plugins.builtin.exporters.files import explained
 from pam_plugins.video_outputs import Replay
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
 
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 """In order of preference; H.264 plays everywhere."""
@@ -51,8 +55,8 @@ class AnnotatedVideo:
     def write(self, frame: Frame, regions: Sequence[Region], captions: Captions) -> None:
         """Add a frame, later than the one before. Raises OSError."""
         av = load_av()
-        if any(_cjk(text) for texts in captions.values() for text in texts.values()):
-            self.without_font |= overlay.cjk_font() is None
+        texts = [text for each in captions.values() for text in each.values()]
+        self.without_font |= any(_font(12, _cjk(text)) is None for text in texts)
         picture = _even(annotated(frame.picture, regions, captions))
         image = av.VideoFrame.from_ndarray(picture, format="rgb24")
         image.time_base = Fraction(1, 1000)
@@ -68,6 +72,8 @@ class AnnotatedVideo:
         stream.height, stream.width = picture.shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
+        if encoder == "libx264":
+            stream.options = {"preset": "veryfast"}  # encoding takes most of the time otherwise
         if encoder == "mpeg4":
             stream.codec_context.qmax = 6
         return stream
@@ -190,21 +196,17 @@ def _burn(picture: Picture, captions: Captions) -> Picture:
 
     They take at most half of the picture; the rest is cut. Where no font has the letters of a text, it is left out.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     height, width = picture.shape[:2]
     size = overlay.font_size(width, height)
     step, margin = round(size * 1.35), round(size * 0.5)
-    latin, cjk = ImageFont.load_default(size), overlay.cjk_font()
     lines: list[tuple[str, str, Any]] = []
     for track, texts in sorted(captions.items()):
         colour = palette.COLOURS[track % len(palette.COLOURS)]
         for text in texts.values():
-            if _cjk(text) and cjk is None:
-                continue
-            font = ImageFont.truetype(cjk, size) if cjk and _cjk(text) else latin
-            wrapped = _wrapped(f"#{track} {text}", font.getlength, width - 2 * margin)
-            lines += [(line, colour, font) for line in wrapped]
+            if (font := _font(size, _cjk(text))) is not None:
+                lines += [(line, colour, font) for line in _wrapped(f"#{track} {text}", font, width - 2 * margin)]
     lines = lines[: max(1, (height // 2 - margin) // step)]
     if not lines:
         return picture
@@ -218,11 +220,23 @@ def _burn(picture: Picture, captions: Captions) -> Picture:
     return np.array(image)
 
 
-def _wrapped(text: str, measure: Callable[[str], float], limit: float) -> list[str]:
+@lru_cache(maxsize=8)
+def _font(size: int, cjk: bool) -> FreeTypeFont | None:
+    """Pillow's own font; for Chinese the one that was found, or None."""
+    from PIL import ImageFont
+
+    if not cjk:
+        return cast("FreeTypeFont", ImageFont.load_default(size))
+    path = overlay.cjk_font()
+    return None if path is None else ImageFont.truetype(path, size)
+
+
+@lru_cache(maxsize=64)
+def _wrapped(text: str, font: FreeTypeFont, limit: float) -> list[str]:
     """The text in lines no longer than `limit` pixels, broken between words, and between Chinese characters."""
     lines = [""]
     for part in re.findall(r"[\u2e80-\uffef]|[^\s\u2e80-\uffef]+|\s+", text):
-        if lines[-1] and measure((lines[-1] + part).rstrip()) > limit:
+        if lines[-1] and font.getlength((lines[-1] + part).rstrip()) > limit:
             lines.append("")
         lines[-1] += part if lines[-1] else part.lstrip()
     return [line.rstrip() for line in lines if line.strip()]
