@@ -17,10 +17,12 @@ from pam_core.video import Fault, Frame, VideoError
 RETRY = 0.5
 """Seconds between attempts to open a camera that went away."""
 NOTHING_YET = 0.004
-"""Seconds to wait where a camera has no new picture."""
+"""Seconds to wait where a driver says that there is no new picture."""
+MOST_READERS = 3
+"""Threads that wait for one camera. Drivers may never come back from a read, and nothing but a new thread helps."""
 
-Opener = Callable[[], Generator[Picture | None, None, None]]
-"""Opens a camera: gives its pictures, and None, without waiting, where there is none yet. Closing lets go of it."""
+Opener = Callable[[], Generator[Picture, None, None]]
+"""Opens a camera and gives its pictures as they come; may wait as long as it likes. Closing lets go of the camera."""
 
 
 class Camera:
@@ -46,91 +48,93 @@ class Camera:
     def __iter__(self) -> Iterator[Frame | Fault]:
         course = Course(self.fps)
         start = time.monotonic()
-        reader = _Reader(self._opener)
+        readers = [_Reader(self._opener)]
         try:
             while True:
-                got = reader.wait(self.timeout)
-                self.dropped = reader.dropped
+                reader = readers[-1]
+                got, dropped = reader.wait(self.timeout)
+                self.dropped += dropped
                 if got is not None:
                     arrived, picture = got
                     index, now, faults = course.take(arrived, (int(picture.shape[1]), int(picture.shape[0])))
                     yield from faults
                     assert course.size is not None
                     yield Frame(index, now, fit(picture, course.size))
-                elif reader.trouble and course.time is None:
+                    continue
+                if reader.trouble and course.time is None:
                     raise VideoError(f"The camera {self.device} cannot be opened: {reader.trouble}.")
-                else:
-                    why = reader.trouble or f"no frame for {self.timeout:g} s"
-                    what = f"the camera {self.device} stopped ({why}); it is opened again until frames come."
-                    yield Fault(course.index, time.monotonic() - start, what)
+                why = reader.trouble or f"no frame for {self.timeout:g} s"
+                what = f"the camera {self.device} stopped ({why}); it is opened again until frames come."
+                yield Fault(course.index, time.monotonic() - start, what)
+                readers = [each for each in readers if each.is_alive()]
+                if not reader.trouble and len(readers) < MOST_READERS:
+                    reader.close()
+                    readers.append(_Reader(self._opener))
         finally:
-            reader.close()
+            for reader in readers:
+                reader.close()
+            readers[-1].join(timeout=1)
 
 
-class _Reader:
-    """A thread that reads a camera and keeps the newest picture. It opens the camera again where it fails."""
+class _Reader(Thread):
+    """Reads a camera and keeps the newest picture. Opens the camera again where it fails."""
 
     def __init__(self, opener: Opener) -> None:
-        self.dropped = 0
+        super().__init__(name="pam-camera", daemon=True)
         self.trouble = ""
         self._opener = opener
         self._newest: tuple[float, Picture] | None = None
+        self._dropped = 0
         self._untold = False
-        self._again = False
         self._closed = Event()
         self._changed = Condition()
-        self._thread = Thread(target=self._work, name="pam-camera", daemon=True)
-        self._thread.start()
+        self.start()
 
-    def wait(self, timeout: float) -> tuple[float, Picture] | None:
-        """The newest picture and when it came; None where the camera fails or gives nothing for so many seconds."""
+    def wait(self, timeout: float) -> tuple[tuple[float, Picture] | None, int]:
+        """The newest picture and when it came, and how many were dropped since the last call.
+
+        No picture where the camera fails, and where it gives nothing for so many seconds.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._newest is not None or self._untold, timeout)
-            newest, self._newest, self._untold = self._newest, None, False
-            self._again = newest is None
-            return newest
+            newest, dropped = self._newest, self._dropped
+            self._newest, self._dropped, self._untold = None, 0, False
+            return newest, dropped
 
     def close(self) -> None:
+        """Let go of the camera as soon as it gives a picture or fails."""
         self._closed.set()
-        self._thread.join(timeout=2)
 
-    def _work(self) -> None:
+    def run(self) -> None:
         while not self._closed.is_set():
             trouble = "it gives no more frames"
-            self._again = False
             try:
                 with closing(self._opener()) as pictures:
                     for picture in pictures:
                         if self._closed.is_set():
                             return
-                        if self._again:
-                            trouble = ""
-                            break
-                        if picture is None:
-                            time.sleep(NOTHING_YET)
-                        else:
-                            self._keep(picture)
+                        self._keep(picture)
             except Exception as error:  # drivers fail in every way; the session goes on
                 trouble = str(error) or type(error).__name__
             with self._changed:
-                self._untold = bool(trouble) and not self.trouble
+                self._untold = not self.trouble
                 self.trouble = trouble
                 self._changed.notify_all()
             self._closed.wait(RETRY)
 
     def _keep(self, picture: Picture) -> None:
         with self._changed:
-            self.dropped += self._newest is not None
+            self._dropped += self._newest is not None
             self._newest = (time.monotonic(), picture)
             self.trouble = ""
             self._changed.notify_all()
 
 
-def _pictures(device: int | str | Path) -> Generator[Picture | None, None, None]:
+def _pictures(device: int | str | Path) -> Generator[Picture, None, None]:
     av = load_av()
     name, driver = _device(device)
     try:
-        container = av.open(name, format=driver, options={"fflags": "nonblock"})
+        container = av.open(name, format=driver)
     except av.error.FFmpegError as error:
         raise VideoError(f"{name} ({driver}): {error.strerror}; is there a camera, and may you use it?") from error
     with container:
@@ -139,8 +143,8 @@ def _pictures(device: int | str | Path) -> Generator[Picture | None, None, None]
                 for frame in container.decode(video=0):
                     yield upright(frame)
                 return
-            except BlockingIOError:
-                yield None
+            except BlockingIOError:  # some drivers do not wait
+                time.sleep(NOTHING_YET)
 
 
 def _device(device: int | str | Path) -> tuple[str, str]:

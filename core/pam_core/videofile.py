@@ -97,7 +97,7 @@ class VideoFile:
         """The frames from `index` (the last if None) to 0. The file is read up to `index` once to learn its keys."""
         return _ahead(self._backward(index))
 
-    def _backward(self, index: int | None) -> Iterator[Frame | Fault]:
+    def _backward(self, index: int | None) -> Generator[Frame | Fault, None, None]:
         upper = self._learn(index)
         while upper > 0:
             held = max(1, BACKWARD_BYTES // (3 * self.size[0] * self.size[1]))
@@ -219,10 +219,10 @@ class VideoFile:
                 "wanted a whole video file such as an MP4."
             ) from error
         with container:
-            streams = [] if container.format.name in NO_VIDEO else container.streams.video
-            if not streams:
+            best = None if container.format.name in NO_VIDEO else container.streams.best("video")
+            if best is None:
                 raise VideoError(f"{self.path}: no video in it ({container.format.long_name}); wanted a video file.")
-            yield container, streams[0]
+            yield container, best
 
 
 def _packets(
@@ -269,7 +269,7 @@ def _reason(error: av.error.FFmpegError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
+def _ahead(items: Generator[T, None, None]) -> Iterator[T]:
     """The same items, made in a thread that is a few of them ahead. It ends when the iterator is closed."""
     queue: Queue[tuple[T] | BaseException | None] = Queue(AHEAD)
     stop = Event()
@@ -282,10 +282,11 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
 
     def work() -> None:
         try:
-            for item in items:
-                put((item,))
-                if stop.is_set():
-                    return
+            with closing(items):
+                for item in items:
+                    put((item,))
+                    if stop.is_set():
+                        return
             put(None)
         except BaseException as error:  # it is the consumer's, whatever it is
             put(error)

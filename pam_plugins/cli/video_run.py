@@ -106,7 +106,7 @@ def run(session: StreamSession, source: Recorded | Camera, direction: str, outpu
             without_font = _finish(path, source, live, outputs, progress)
         except KeyboardInterrupt:
             kept = f"; what was seen is in {outputs.record}" if outputs.record else ""
-            fail(f"stopped twice: the other files were not finished{kept}.", INTERRUPTED)
+            fail(f"stopped: the other files were not finished{kept}.", INTERRUPTED)
     _report(count, interrupted, outputs)
     if without_font:
         note(WITHOUT_FONT)

@@ -326,7 +326,7 @@ def test_ctrl_c_keeps_what_was_seen(video: Call, clip: Path, tmp_path: Path, mon
 
 
 def test_a_camera_until_ctrl_c(video: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pictures(device: object) -> Generator[Picture | None, None, None]:
+    def pictures(device: object) -> Generator[Picture, None, None]:
         assert device == 0
         for frame in MADE:
             assert isinstance(frame, Frame)
