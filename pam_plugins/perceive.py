@@ -86,7 +86,7 @@ def perceive(
     proposer = None if prompts else registry.proposer(options.proposer)
     steps = [registry.postprocessor(step) for step in options.postprocess]
     for prompt in prompts:
-        _check_kind(region_model.info, prompt)
+        check_kind(region_model.info, prompt)
         prompt.check(width, height)
 
     seconds = {} if read_seconds is None else {"read": read_seconds}
@@ -131,7 +131,8 @@ def _pixels(picture: str | Path | Picture) -> Picture:
     return picture
 
 
-def _check_kind(info: ModelInfo, prompt: Prompt) -> None:
+def check_kind(info: ModelInfo, prompt: Prompt) -> None:
+    """Raise PromptError unless the model takes prompts of this kind."""
     used = {
         kind
         for kind, there in (("point", prompt.points), ("box", prompt.box), ("mask", prompt.mask))

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pam_plugins.cli import inspect, perceive
+from pam_plugins.cli import inspect, perceive, video
 from pam_plugins.manager import get_plugins
 from pam_plugins.version import VERSION
 
@@ -15,7 +15,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="pam",
-    help="Click, box or mask anything in a picture and get its mask, label, explanation and caption.",
+    help="Click, box or mask anything in a picture or a video and get its mask, label, explanation and caption.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -36,6 +36,7 @@ def _root(
 
 
 app.command("perceive")(perceive.command)
+app.command("video")(video.command)
 app.command("models")(inspect.models)
 app.command("plugins")(inspect.plugins)
 app.command("doctor")(inspect.doctor)

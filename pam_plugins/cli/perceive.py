@@ -12,12 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from pam_plugins.cli.arguments import load, numbers, read_mask
 from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pam_core.contracts import ExportWriter, Generation, ModelInfo, RegionModel
+    from pam_core.contracts import ExportWriter, Generation, ModelInfo
     from pam_core.types import Perception, Prompt
     from pam_plugins.perceive import Options
     from pam_plugins.run import Job
@@ -116,11 +117,11 @@ def _prompts(points: list[str], boxes: list[str], masks: list[Path]) -> tuple[Pr
     """All points are one prompt; with one box or mask they refine it. Several boxes or masks are a region each."""
     from pam_core.types import Prompt, PromptError
 
-    clicks = [_numbers(point, (2, 3), "--point", "X,Y or X,Y,0") for point in points]
+    clicks = [numbers(point, (2, 3), "--point", "X,Y or X,Y,0") for point in points]
     clicked = tuple((click[0], click[1]) for click in clicks)
     labels = tuple(click[2] if len(click) == 3 else 1 for click in clicks)  # the prompt refuses all but 0 and 1
-    corners = [_numbers(box, (4,), "--box", "X1,Y1,X2,Y2") for box in boxes]
-    drawn = [_read_mask(path) for path in masks]
+    corners = [numbers(box, (4,), "--box", "X1,Y1,X2,Y2") for box in boxes]
+    drawn = [read_mask(path) for path in masks]
     if clicked and len(corners) + len(drawn) > 1:
         raise PromptError(
             f"Got points with {len(corners)} boxes and {len(drawn)} masks; wanted points with at most one of them. "
@@ -130,30 +131,6 @@ def _prompts(points: list[str], boxes: list[str], masks: list[Path]) -> tuple[Pr
         x1y1x2y2 = tuple(corners[0]) if corners else None
         return (Prompt(clicked, labels, x1y1x2y2, drawn[0] if drawn else None),)  # type: ignore[arg-type]
     return (*(Prompt(box=tuple(c)) for c in corners), *(Prompt(mask=m) for m in drawn))  # type: ignore[arg-type]
-
-
-def _numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> list[float]:
-    from pam_core.types import PromptError
-
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) not in counts:
-        example = "320,240" if 2 in counts else "100,80,320,240"
-        raise PromptError(f"Got {option} {text!r}; wanted {wanted} in pixels, e.g. {option} {example}.")
-    return values
-
-
-def _read_mask(path: Path):  # type: ignore[no-untyped-def]
-    from pam_core.images import PictureError, read_picture
-    from pam_core.masks import Mask
-    from pam_core.types import PromptError
-
-    try:
-        return Mask.from_array(read_picture(path).max(axis=2) > 127)
-    except PictureError as error:
-        raise PromptError(f"--mask {error}") from error
 
 
 def _jobs(
@@ -226,7 +203,7 @@ def _run(
         )
         bar = progress.add_task("loading the model", total=len(jobs))
         try:
-            model = _load(info, device, compile)
+            model = load(info, device, compile)
             progress.update(bar, description="perceiving")
             for outcome in run(jobs, model, options, results, writers):
                 perception = outcome.perception
@@ -258,21 +235,6 @@ def _run(
     note("; ".join(parts) + ".")
     if failed:
         raise typer.Exit(FAILED)
-
-
-def _load(info: ModelInfo, device: str, compile: bool) -> RegionModel:
-    from pam_core.devices import DeviceError
-    from pam_core.model.location import CheckpointError
-    from pam_plugins.registry import NotFoundError, load_model
-
-    try:
-        return load_model(info.name, device, compile)
-    except (NotFoundError, DeviceError):
-        raise
-    except CheckpointError as error:
-        fail(error, FAILED)
-    except Exception as error:  # a provider's own; whatever it is, the user asked for a picture and not for a trace
-        fail(f"the model {info.name!r} could not be loaded: {type(error).__name__}: {error}", FAILED)
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def test_chinese_only_where_english_is_absent(monkeypatch):
     mask = disc(200, 150, 100, 80, 40)
     both, chinese = region(mask), region(mask, {"label": {"zh": "虎斑猫"}})
     assert overlay.caption_of(both) == ("tabby cat", " 87%", False)
-    monkeypatch.setattr(overlay, "_cjk_font", lambda: None)
+    monkeypatch.setattr(overlay, "cjk_font", lambda: None)
     assert overlay.caption_of(chinese) is None
     assert draw(picture(200, 150), [chinese]).shape == (150, 200, 3)
 

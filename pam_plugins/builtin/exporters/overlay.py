@@ -153,7 +153,7 @@ def _draw_labels(
         if caption is None:
             continue
         text, score, cjk = caption
-        font_path = _cjk_font() if cjk else None
+        font_path = cjk_font() if cjk else None
         font = ImageFont.truetype(font_path, size) if font_path else ImageFont.load_default(size)
         fitted = _fit(text, score, font.getlength, width - 2 * padding - 2)
         if fitted is None:
@@ -188,7 +188,7 @@ def caption_of(region: Region) -> tuple[str, str, bool] | None:
     if not label:
         return None
     cjk = any(ord(character) >= 0x2E80 for character in label)
-    if cjk and _cjk_font() is None:
+    if cjk and cjk_font() is None:
         return None
     score = region.scores.get("label")
     return label[:MAX_LABEL], "" if score is None else f" {score:.0%}", cjk
@@ -241,7 +241,7 @@ def _place(
 
 
 @lru_cache(maxsize=1)
-def _cjk_font() -> str | None:
+def cjk_font() -> str | None:
     """The first font found that has Chinese characters; Pillow looks where the system keeps its fonts."""
     from PIL import ImageFont
 

@@ -1,0 +1,55 @@
+"""What commands have in common: numbers and masks from options, and loading a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pam_plugins.cli.console import FAILED, fail
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pam_core.contracts import ModelInfo, RegionModel
+    from pam_core.masks import Mask
+
+
+def numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> list[float]:
+    """The numbers in an option's value, so many as one of `counts`. Raises PromptError with what was `wanted`."""
+    from pam_core.types import PromptError
+
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts:
+        example = "320,240" if 2 in counts else "100,80,320,240"
+        raise PromptError(f"Got {option} {text!r}; wanted {wanted} in pixels, e.g. {option} {example}.")
+    return values
+
+
+def read_mask(path: Path) -> Mask:
+    """A mask picture: what is brighter than half is set. Raises PromptError."""
+    from pam_core.images import PictureError, read_picture
+    from pam_core.masks import Mask
+    from pam_core.types import PromptError
+
+    try:
+        return Mask.from_array(read_picture(path).max(axis=2) > 127)
+    except PictureError as error:
+        raise PromptError(f"--mask {error}") from error
+
+
+def load(info: ModelInfo, device: str, compile: bool) -> RegionModel:
+    """Load a model, or end the command with a sentence. Raises NotFoundError and DeviceError, which are misuse."""
+    from pam_core.devices import DeviceError
+    from pam_core.model.location import CheckpointError
+    from pam_plugins.registry import NotFoundError, load_model
+
+    try:
+        return load_model(info.name, device, compile)
+    except (NotFoundError, DeviceError):
+        raise
+    except CheckpointError as error:
+        fail(error, FAILED)
+    except Exception as error:  # a provider's own; whatever it is, the user asked for a picture and not for a trace
+        fail(f"the model {info.name!r} could not be loaded: {type(error).__name__}: {error}", FAILED)

@@ -1,0 +1,185 @@
+"""`pam video`: objects followed through a video, a folder of frames or a camera, and what each of them does."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from pam_plugins.cli.arguments import load, numbers, read_mask
+from pam_plugins.cli.console import FAILED, fail, note
+from pam_plugins.cli.video_run import Outputs, run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pam_core.contracts import ModelInfo
+    from pam_core.frames import Camera, Recorded
+    from pam_plugins.video_prompts import VideoPrompt
+
+
+def command(
+    source: str = typer.Argument(help="A video file, a folder of pictures, or camera:0.", show_default=False),
+    point: list[str] = typer.Option(
+        [], metavar="X,Y[@FRAME]", help="A click on an object, on the first frame or on this one; repeat for more."
+    ),
+    box: list[str] = typer.Option([], metavar="X1,Y1,X2,Y2[@FRAME]", help="A box around an object; repeat for more."),
+    mask: list[str] = typer.Option([], metavar="PNG[@FRAME]", help="A mask picture of an object; repeat for more."),
+    prompts: Path = typer.Option(None, help="A JSON Lines file of prompts: track, frame, points, box, mask."),
+    lang: str = typer.Option("en", help="Languages of the captions, e.g. en,zh."),
+    model: str = typer.Option("auto", help="A name from `pam models`; auto takes the best that follows objects."),
+    device: str = typer.Option("auto", help="cpu, cuda, mps or auto."),
+    direction: str = typer.Option("forward", help="forward, backward or both, from the frames of the prompts."),
+    clip: int = typer.Option(None, help="Events of so many frames each; where the object changes if left out."),
+    every: int = typer.Option(1, help="Look at each N-th frame only."),
+    start: float = typer.Option(0.0, help="Begin after so many seconds."),
+    end: float = typer.Option(None, help="Stop after so many seconds of the video."),
+    out_file: Path = typer.Option(None, "--out", help="Write what is seen to this JSON Lines file, as it is seen."),
+    mp4: Path = typer.Option(None, help="Write a video with masks, boxes and captions on it."),
+    mot: Path = typer.Option(None, help="Write boxes as MOT Challenge text."),
+    tracks: Path = typer.Option(None, help="Write masks, boxes and captions of each object as JSON."),
+    no_captions: bool = typer.Option(False, "--no-captions", help="Follow objects only."),
+) -> None:
+    """Follow objects through a video or a camera, and say what each of them does."""
+    from pam_core.contracts import UnsupportedError
+    from pam_core.devices import DeviceError
+    from pam_core.inference.events import EventRule
+    from pam_core.inference.stream import StreamSession
+    from pam_core.types import PromptError
+    from pam_core.video import VideoError, VideoModel
+    from pam_plugins.registry import NotFoundError
+    from pam_plugins.results import ResultsError
+
+    languages = tuple(code.strip() for code in lang.split(",") if code.strip())
+    outputs = Outputs(out_file, mp4, mot, tracks)
+    try:
+        rule = EventRule() if clip is None else EventRule(min_frames=clip, max_frames=clip)
+        wanted = _prompts(point, box, mask, prompts)
+        info = _choose(model, () if no_captions else languages)
+        frames = _source(source, start, end, every)
+        _check(wanted, info, frames, every)
+        _check_outputs(outputs, source)
+        if model == "auto":
+            note(f"Model: {info.name}, {info.description}. `pam models` lists others and how to get them.")
+        following = load(info, device, False)
+        if not isinstance(following, VideoModel):
+            raise VideoError(f"The model {info.name!r} says that it follows objects and does not; choose another.")
+        session = StreamSession(following, languages=languages, rule=rule, captions=not no_captions)
+        with closing(session):
+            for track_id, prompt, frame in wanted:
+                session.prompt(track_id, prompt, frame)
+            run(session, frames, direction, outputs)
+    except (PromptError, UnsupportedError, NotFoundError, DeviceError, VideoError) as error:
+        fail(error)
+    except ResultsError as error:
+        fail(error, FAILED)
+    except OSError as error:
+        fail(f"cannot write: {error.strerror or error}; make room and run it again.", FAILED)
+
+
+def _prompts(points: list[str], boxes: list[str], masks: list[str], path: Path | None) -> list[VideoPrompt]:
+    """Each point, box and mask is an object of its own, numbered from 1; those of a file are what it says."""
+    from pam_core.types import Prompt, PromptError
+    from pam_plugins.video_prompts import VideoPrompt, read_video_prompts
+
+    if path is not None:
+        if points or boxes or masks:
+            raise PromptError("Got --prompts together with other prompts; wanted one or the other.")
+        return read_video_prompts(path)
+    found: list[tuple[Prompt, int | None]] = []
+    for text in points:
+        spot, frame = _at_frame(text)
+        x, y = numbers(spot, (2,), "--point", "X,Y (several clicks on one object go into a file, --prompts)")
+        found.append((Prompt.at(x, y), frame))
+    for text in boxes:
+        spot, frame = _at_frame(text)
+        x1, y1, x2, y2 = numbers(spot, (4,), "--box", "X1,Y1,X2,Y2")
+        found.append((Prompt(box=(x1, y1, x2, y2)), frame))
+    for text in masks:
+        spot, frame = _at_frame(text)
+        found.append((Prompt(mask=read_mask(Path(spot))), frame))
+    if not found:
+        raise PromptError("Got no object to follow; wanted at least one --point, --box or --mask, or --prompts FILE.")
+    return [VideoPrompt(number, prompt, frame) for number, (prompt, frame) in enumerate(found, 1)]
+
+
+def _at_frame(text: str) -> tuple[str, int | None]:
+    spot, _, frame = text.rpartition("@")
+    return (spot, int(frame)) if spot and frame.isdecimal() else (text, None)
+
+
+def _choose(name: str, languages: Sequence[str]) -> ModelInfo:
+    """The model of that name, or the best that is ready and follows objects."""
+    from pam_core.contracts import UnsupportedError
+    from pam_plugins.registry import NotFoundError, model_infos, resolve_model
+
+    if name == "auto":
+        able = [info for info in model_infos().values() if info.video]
+        ready = [info for info in able if info.missing is None]
+        if not ready:
+            lacks = " ".join(f"{info.name}: {info.missing}" for info in able) or "No plugin here brings one."
+            raise NotFoundError(f"No model that follows objects through a video is ready here. {lacks}")
+        info = ready[0]
+    else:
+        info = resolve_model(name)
+    if not info.video:
+        able_names = (
+            ", ".join(each.name for each in model_infos().values() if each.video) or "none that is known here"
+        )
+        raise UnsupportedError(f"{info.name} looks at pictures and follows no objects; models that do: {able_names}.")
+    known = frozenset[str]().union(*info.tasks.values())
+    if lacking := [language for language in languages if language not in known]:
+        raise UnsupportedError(
+            f"{info.name} has no captions in {', '.join(lacking)}; it has them in {', '.join(sorted(known))}."
+        )
+    return info
+
+
+def _source(text: str, start: float, end: float | None, every: int) -> Recorded | Camera:
+    from pam_core.frames import Camera, FrameRange, open_source
+    from pam_core.types import PromptError
+    from pam_core.video import VideoError
+
+    try:
+        source = open_source(text)
+    except VideoError as error:
+        fail(error, FAILED)
+    if not start and end is None and every == 1:
+        return source
+    if isinstance(source, Camera):
+        raise PromptError("Got --start, --end or --every for a camera; these are for files and folders.")
+    return FrameRange(source, start, end, every)
+
+
+def _check(wanted: list[VideoPrompt], info: ModelInfo, source: Recorded | Camera, every: int) -> None:
+    """Raise PromptError, before the model is loaded, for what can be known to fail."""
+    from pam_core.types import PromptError
+    from pam_plugins.perceive import check_kind
+
+    for _, prompt, frame in wanted:
+        check_kind(info, prompt)
+        if source.size is not None:
+            prompt.check(*source.size)
+        if frame is not None and frame % every:
+            raise PromptError(
+                f"Got a prompt on frame {frame}, which --every {every} leaves out; wanted a multiple of {every}."
+            )
+
+
+def _check_outputs(outputs: Outputs, source: str) -> None:
+    from pam_core.types import PromptError
+
+    taken = {Path(source).resolve(): "the source"}
+    for option, path in outputs.all().items():
+        if (other := taken.setdefault(path.resolve(), option)) != option:
+            raise PromptError(f"Got {path} for {option} and for {other}; wanted different files.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            reason = "it is a folder" if path.is_dir() else ""
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason or not os.access(path.parent, os.W_OK):
+            fail(f"{path} cannot be written ({reason or 'no permission'}); choose another {option}.", FAILED)

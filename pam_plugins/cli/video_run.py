@@ -1,0 +1,169 @@
+"""What `pam video` does once everything is ready: runs the session, writes, and says what came of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, plain
+
+if TYPE_CHECKING:
+    from pam_core.frames import Camera, Recorded
+    from pam_core.inference.stream import StreamSession
+    from pam_core.video import EventSeen, Seen
+    from pam_plugins.video_drawing import LiveVideo
+
+MAX_ROWS = 60
+WITHOUT_FONT = (
+    "No font here has Chinese letters: the captions in the video are those in English only (docs/video.md)."
+)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that are wanted."""
+
+    record: Path | None
+    mp4: Path | None
+    mot: Path | None
+    tracks: Path | None
+
+    def all(self) -> dict[str, Path]:
+        """Those that are, by option."""
+        named = {"--out": self.record, "--mp4": self.mp4, "--mot": self.mot, "--tracks": self.tracks}
+        return {option: path for option, path in named.items() if path is not None}
+
+
+@dataclass
+class _Count:
+    """What was seen so far. Only the latest events are kept."""
+
+    frames: int = 0
+    last: int = 0
+    objects: set[int] = field(default_factory=set)
+    events: int = 0
+    faults: int = 0
+    latest: deque[EventSeen] = field(default_factory=lambda: deque(maxlen=MAX_ROWS))
+
+    def add(self, seen: Seen) -> None:
+        from pam_core.video import EventSeen, FrameSeen
+
+        if isinstance(seen, FrameSeen):
+            self.frames += 1
+            self.last = seen.index
+            self.objects.update(region.track_id for region in seen.regions if region.track_id is not None)
+        elif isinstance(seen, EventSeen):
+            self.events += 1
+            self.latest.append(seen)
+        else:
+            self.faults += 1
+            what = f"[yellow]fault[/] at frame {seen.index}, {seen.time:.2f} s: {plain(seen.what)}"
+            err.print(what, soft_wrap=True, highlight=False)
+
+
+def run(session: StreamSession, source: Recorded | Camera, direction: str, outputs: Outputs) -> None:
+    """Run a session whose prompts are given to the end of the source, or to Ctrl-C. Ends the command.
+
+    Raises VideoError, before any work, where the source cannot go in this direction, ResultsError and OSError.
+    """
+    from pam_core.frames import Camera
+    from pam_core.video import VideoError
+    from pam_plugins.video_drawing import LiveVideo
+    from pam_plugins.video_outputs import Record
+
+    count, interrupted = _Count(), False
+    with ExitStack() as stack:
+        live = LiveVideo(outputs.mp4, source) if isinstance(source, Camera) and outputs.mp4 is not None else None
+        if live is not None:
+            stack.callback(live.drop)
+        seen = session.run(live or source, direction)  # type: ignore[arg-type]  # it says what directions there are
+        path = outputs.record or Path(stack.enter_context(TemporaryDirectory(prefix="pam-video-"))) / "record.jsonl"
+        record = stack.enter_context(closing(Record(path)))
+        progress = stack.enter_context(_progress())
+        bar = progress.add_task("following", total=source.frames)
+        try:
+            for each in seen:
+                record.write(each)
+                if live is not None:
+                    live.see(each)
+                count.add(each)
+                progress.update(bar, completed=count.frames)
+        except KeyboardInterrupt:
+            interrupted = True
+        except VideoError as error:  # a camera that cannot be opened
+            fail(error, FAILED)
+        try:
+            session.close()
+            without_font = _finish(path, source, live, outputs, progress)
+        except KeyboardInterrupt:
+            kept = f"; what was seen is in {outputs.record}" if outputs.record else ""
+            fail(f"stopped: the other files were not finished{kept}.", INTERRUPTED)
+    _report(count, interrupted, outputs)
+    if without_font:
+        note(WITHOUT_FONT)
+    if interrupted:
+        fail(f"stopped after frame {count.last}; what was seen until then is kept.", INTERRUPTED)
+    if count.faults or not count.frames:
+        raise typer.Exit(FAILED)
+
+
+def _finish(
+    record: Path, source: Recorded | Camera, live: LiveVideo | None, outputs: Outputs, progress: Progress
+) -> bool:
+    """Make the other files; whether captions were left out of the video for want of a font."""
+    from pam_core.frames import Camera
+    from pam_plugins.video_drawing import write_annotated
+    from pam_plugins.video_outputs import Replay, write_mot, write_tracks
+
+    if live is not None:
+        live.close()
+    if not (outputs.mot or outputs.tracks or (outputs.mp4 and live is None)):
+        return live is not None and live.without_font
+    replay = Replay(record)
+    if outputs.mot is not None:
+        write_mot(replay, outputs.mot)
+    if outputs.tracks is not None:
+        width, height = source.size or (None, None)
+        write_tracks(replay, outputs.tracks, {"width": width, "height": height, "fps": source.fps})
+    if outputs.mp4 is None or isinstance(source, Camera):
+        return live is not None and live.without_font
+    bar = progress.add_task("drawing", total=source.frames)
+    return write_annotated(outputs.mp4, source, replay, lambda: progress.advance(bar))
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+
+
+def _report(count: _Count, interrupted: bool, outputs: Outputs) -> None:
+    table = Table("object", "frames", "seconds", "caption", box=None, pad_edge=False, header_style="bold")
+    for event in count.latest:
+        seconds = f"{event.start:.1f}-{event.end:.1f}"
+        words = " / ".join(event.texts.values())
+        table.add_row(*map(Text, (str(event.track_id), f"{event.first}-{event.last}", seconds, words)))
+    if count.events:
+        out.print(table)
+    if count.events > MAX_ROWS:
+        note(f"These are the last {MAX_ROWS} events of {count.events}.")
+    parts = [f"{count.frames} frames, {len(count.objects)} objects, {count.events} events"]
+    parts += [f"{count.faults} faults"] if count.faults else []
+    names = {"--out": "record", "--mp4": "video", "--mot": "boxes", "--tracks": "tracks"}
+    parts += [f"{names[option]} in {path}" for option, path in outputs.all().items() if path.exists()]
+    note("; ".join(parts) + ".")
