@@ -13,7 +13,7 @@ from pam_core.inference.video import PamVideoModel, clip_length, clip_sequence, 
 from pam_core.model.pam import PamModel
 from pam_core.types import Prompt, PromptError, Region
 from pam_core.video import Frame, Tracker, VideoError, VideoModel
-from tests.tiny_pam import EIGHT, frame, video_model
+from tests.tiny_pam import EIGHT, INFO, QUESTIONS, frame, video_model
 
 SHORT = Generation(max_tokens=6)
 BOX, CLICK, MASK = EIGHT[2], EIGHT[1], EIGHT[7]
@@ -145,8 +145,9 @@ def test_clips_of_any_length_are_described_in_one_call_as_each_alone(small: PamM
     for clip, history, texts in zip(clips, previous, together, strict=True):
         assert set(texts) == {"en", "zh"}
         assert video.describe_clips([clip], ("en", "zh"), [history], SHORT) == [texts]
+        shown = (clip.opening, *clip.frames)
         with torch.inference_mode():
-            assert len(clip_sequence(small, clip)) == clip_length(small, clip)
+            assert len(clip_sequence(small, shown)) == clip_length(small, len(shown))
     forgotten = video.describe_clips(clips, ("en", "zh"), generation=SHORT)
     assert forgotten[0] == together[0] and forgotten[1]["en"] != together[1]["en"]
 
@@ -165,3 +166,19 @@ def test_frames_are_sampled_from_the_first_to_the_last(count: int, most: int) ->
     picked = sample_frames(count, most)
     assert picked[0] == 0 and picked[-1] == count - 1
     assert picked == sorted(set(picked)) and len(picked) == min(count, most)
+
+
+def test_which_frames_are_shown_is_a_parameter(small: PamModel) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def latest(count: int, most: int) -> list[int]:
+        asked.append((count, most))
+        return [0, count - 1]
+
+    model = PamVideoModel(small, INFO, QUESTIONS, frames=latest)
+    tracker = model.open_tracker()
+    tracker.add(frame(0), {1: BOX})
+    for index in range(1, 4):
+        tracker.step(frame(index))
+    (texts,) = model.describe_clips([tracker.cut(1)], generation=SHORT)
+    assert asked == [(4, 16)] and texts["en"]

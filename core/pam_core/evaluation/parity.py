@@ -21,7 +21,7 @@ from torch import Tensor
 from pam_core.contracts import Generation, ModelInfo, Picture
 from pam_core.inference.decoding import Branch, generate
 from pam_core.inference.image import AFTER_IMAGE, BEFORE_IMAGE
-from pam_core.inference.video import PamClip, PamVideoModel, PerceivedFrame, clip_sequence, sample_frames
+from pam_core.inference.video import PamVideoModel, PerceivedFrame, clip_sequence, sample_frames
 from pam_core.model.checkpoint import released_key
 from pam_core.model.language import prefill
 from pam_core.model.location import CheckpointError
@@ -283,8 +283,8 @@ def _video_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mappi
         got[f"proj_sem.{number}"] = model.semantic_projector(semantic)
     got["object_scores"] = torch.stack(presences)
     got["video_masks_packed"] = torch.stack(masks)
-    clip = PamClip(1, frames[0], tuple(frames[1:]), len(frames) - 1)
-    answers, texts = _read_and_answer(case, model, clip_sequence(model, clip)[None])
+    shown = [frames[index] for index in picked]
+    answers, texts = _read_and_answer(case, model, clip_sequence(model, shown)[None])
     return {**got, **answers}, texts
 
 

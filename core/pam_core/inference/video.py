@@ -6,7 +6,7 @@ A clip is described from at most sixteen frames, the first of them in full detai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pam_core.contracts import Generation
+from pam_core.contracts import Generation, ModelInfo
 from pam_core.inference.decoding import Branch, generate
-from pam_core.inference.image import AFTER_IMAGE, PamImageModel
+from pam_core.inference.image import AFTER_IMAGE, DEFAULT_BUDGET, PamImageModel
 from pam_core.masks import Mask
 from pam_core.model.pam import FIRST_FOLD, LATER_FOLD, PamModel
 from pam_core.model.prompt_tensors import prompt_batches
@@ -179,8 +179,23 @@ class PamTracker:
                 recorded.add(PerceivedFrame(index, folded[row].clone(), semantic[row]), newest)
 
 
+Sampling = Callable[[int, int], list[int]]
+"""Which of so many frames of a clip the language model sees, and how many at most: see `sample_frames`."""
+
+
 class PamVideoModel(PamImageModel):
-    """PAM on pictures and on videos."""
+    """PAM on pictures and on videos. `frames` chooses the frames that a clip is described from."""
+
+    def __init__(
+        self,
+        model: PamModel,
+        info: ModelInfo,
+        questions: Mapping[str, Mapping[str, str]],
+        budget: int = DEFAULT_BUDGET,
+        frames: Sampling = sample_frames,
+    ) -> None:
+        super().__init__(model, info, questions, budget)
+        self.frames = frames
 
     def open_tracker(self, rules: TrackingRules = SAM2_RULES) -> PamTracker:
         return PamTracker(self, rules)
@@ -200,11 +215,12 @@ class PamVideoModel(PamImageModel):
         asked = [[self._ids(_question(code, history)) for code in codes] for history in histories]
         longest = [(max(map(len, ids)), limit) for ids in zip(*asked, strict=True)]
         texts: list[dict[str, str]] = []
-        lengths = [clip_length(self.model, clip) for clip in clips]
+        shown = [self._shown(clip) for clip in clips]
+        lengths = [clip_length(self.model, len(frames)) for frames in shown]
         for group in self.groups(lengths, longest):
             memories, branches = [], []
             for row, index in enumerate(group):
-                sequence = torch.cat([before, clip_sequence(self.model, clips[index])])
+                sequence = torch.cat([before, clip_sequence(self.model, shown[index])])
                 memories.append(self._read(sequence, sum(map(len, asked[index])) + limit))
                 branches += [Branch(row, ids, limit) for ids in asked[index]]
             for _ in generate(
@@ -220,22 +236,25 @@ class PamVideoModel(PamImageModel):
             texts += [{code: self.text(next(answers).answer) for code in codes} for _ in group]
         return texts
 
+    def _shown(self, clip: PamClip) -> list[PerceivedFrame]:
+        seen = (clip.opening, *clip.frames)
+        return [seen[index] for index in self.frames(len(seen), CLIP_FRAMES)]
+
 
 def _question(code: str, history: Mapping[str, str]) -> str:
     said = VIDEO_QUESTIONS[code].format(history=history.get(code) or NO_HISTORY[code])
     return AFTER_IMAGE.format(question=said)
 
 
-def clip_length(model: PamModel, clip: PamClip) -> int:
-    """Tokens of a clip."""
-    later = len(sample_frames(1 + len(clip.frames))) - 1
+def clip_length(model: PamModel, frames: int) -> int:
+    """Tokens of a clip of so many frames; 5,168 of 16."""
+    later = frames - 1
     folded = (model.config.vision.grid // LATER_FOLD) ** 2 - (model.config.vision.grid // FIRST_FOLD) ** 2
     return (later + 1) * (model.visual_length + 1) + later * folded
 
 
-def clip_sequence(model: PamModel, clip: PamClip) -> Tensor:
-    """A clip as the language model reads it (L, H): a separator behind each frame's tokens; 5,168 of 16 frames."""
-    picked = [(clip.opening, *clip.frames)[index] for index in sample_frames(1 + len(clip.frames))]
+def clip_sequence(model: PamModel, frames: Sequence[PerceivedFrame]) -> Tensor:
+    """A clip's frames as the language model reads them (L, H): a separator stands behind each frame's tokens."""
     separator = model.frame_newline[None]
-    parts = [part for f in picked for part in (model.project(f.visual[None], f.semantic[None])[0], separator)]
+    parts = [part for f in frames for part in (model.project(f.visual[None], f.semantic[None])[0], separator)]
     return torch.cat(parts)
