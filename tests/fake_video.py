@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +56,8 @@ class Square:
 
 @dataclass(frozen=True)
 class FakeSource:
-    """`count` made-up frames, `fps` a second, forward or backward. `change` is told each frame and gives what comes in
-    its place: another frame, a fault, or nothing at all.
+    """`count` made-up frames, `fps` a second, forward or backward. `change` is told each frame and gives what comes
+    in its place: another frame, a fault, or nothing at all.
     """
 
     count: int
@@ -168,7 +168,8 @@ class FakeTracker:
         return regions
 
     def step(self, frame: Frame) -> list[Region]:
-        time.sleep(self._trouble.seconds)
+        if self._trouble.seconds:  # a sleep of no time is none either
+            time.sleep(self._trouble.seconds)
         assert self._frame is not None, "step wants an object first"
         assert self._frame.picture.shape == frame.picture.shape
         self._frame = frame

@@ -1,16 +1,17 @@
-"""A session: frames, events, captions and faults in the order in which they are known, and no thread left behind."""
+"""A session: frames, events and prompts, directions, and no thread left behind."""
 
 from __future__ import annotations
 
 import gc
 import itertools
+import os
+import signal
+import subprocess
+import sys
 import threading
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from hypothesis import given, settings
@@ -19,46 +20,20 @@ from hypothesis import strategies as st
 from pam_core.inference.events import EventRule
 from pam_core.inference.stream import Direction, StreamSession
 from pam_core.types import Prompt
-from pam_core.video import Clip, EventSeen, Fault, Frame, FrameSeen, ReversibleSource, Seen, VideoError, VideoModel
+from pam_core.video import EventSeen, Fault, Frame, FrameSeen, ReversibleSource, VideoError, VideoModel
 from tests.fake_video import FakeSource, FakeVideoModel, OneWay, Square, Trouble, hidden, steady
-
-RED, BLUE = Square("red", steady(4, 10, dx=0.2)), Square("blue", steady(40, 30))
-ON_RED, ON_BLUE = Prompt.at(6, 14), Prompt.at(44, 34)
-EVERY_10 = EventRule(10, 10)
-TOO_LONG = EventRule(1000, 1000)
-Kind = TypeVar("Kind", FrameSeen, EventSeen, Fault)
-
-
-def of(kind: type[Kind], seen: Sequence[Seen]) -> list[Kind]:
-    return [one for one in seen if isinstance(one, kind)]
-
-
-def follow(
-    source: object,
-    prompts: Sequence[tuple[int, Prompt, int | None]] = ((1, ON_RED, 0),),
-    model: FakeVideoModel | None = None,
-    direction: Direction = "forward",
-    **options: object,
-) -> list[Seen]:
-    """Everything a session gives."""
-    with StreamSession(model or FakeVideoModel(), **{"rule": EVERY_10, **options}) as session:  # type: ignore[arg-type]
-        for prompt in prompts:
-            session.prompt(*prompt)
-        return list(session.run(source, direction))  # type: ignore[arg-type]
-
-
-def spans(seen: Sequence[Seen], track_id: int = 1) -> list[tuple[int, int]]:
-    return [(event.first, event.last) for event in of(EventSeen, seen) if event.track_id == track_id]
-
-
-def caption_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "pam-captions"]
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    yield
-    assert caption_threads() == []
+from tests.inference.sessions import (
+    BLUE,
+    EVERY_10,
+    ON_BLUE,
+    ON_RED,
+    RED,
+    TOO_LONG,
+    caption_threads,
+    follow,
+    of,
+    spans,
+)
 
 
 def test_the_fakes_keep_the_contracts() -> None:
@@ -104,6 +79,21 @@ def test_an_object_on_the_last_frame_has_an_event() -> None:
     assert spans(follow(FakeSource(6, [RED]), [(1, Prompt.at(8, 14), 5)])) == [(5, 5)]
 
 
+@given(st.integers(0, 60), st.sampled_from([0, 500]), st.integers(1, 20), st.integers(0, 3))
+@settings(max_examples=25)
+def test_every_frame_of_an_object_belongs_to_an_event(begun: int, history: int, least: int, more: int) -> None:
+    route = hidden(lambda index: (20 + abs(index % 40 - 20), 12), 25, 45)
+    source = FakeSource(100, [Square("red", route)])
+    place = route(begun)
+    prompt = Prompt.at(place[0] + 2, 14) if place else Prompt.at(1, 1)
+    seen = follow(source, [(1, prompt, begun)], rule=EventRule(least, least + 9 * more), history=history)
+    found = spans(seen)
+    assert found[0][0] == begun
+    assert found[-1][1] == 99
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(found))
+    assert all(least <= last - first <= least + 9 * more for first, last in found[:-1])
+
+
 def test_change_ends_events() -> None:
     """Steady, then two seconds out of the picture, then back: three events, the middle one without words."""
     source = FakeSource(120, [Square("red", hidden(steady(20, 20), 40, 79))])
@@ -123,89 +113,6 @@ def test_without_captions_no_model_is_asked_and_no_thread_is_started() -> None:
             assert caption_threads() == []
             assert not isinstance(seen, EventSeen) or seen.texts == {}
     assert model.calls == []
-
-
-# history
-
-
-def test_the_last_caption_of_the_same_object_is_the_history() -> None:
-    model = FakeVideoModel()
-    follow(FakeSource(31, [RED, BLUE]), [(1, ON_RED, 0), (2, ON_BLUE, 0)], model, languages=("en", "zh"))
-    previous = {
-        (clip.track_id, clip.first): before["en"] if before else None
-        for call in model.calls
-        for clip, before in zip(call.clips, call.previous, strict=True)
-    }
-    assert previous == {
-        (1, 0): None,
-        (1, 10): "A red thing, frames 0 to 10.",
-        (1, 20): "A red thing, frames 10 to 20.",
-        (2, 0): None,
-        (2, 10): "A blue thing, frames 0 to 10.",
-        (2, 20): "A blue thing, frames 10 to 20.",
-    }
-    assert all(set(before) in (set(), {"en", "zh"}) for call in model.calls for before in call.previous)
-
-
-def test_history_is_trimmed() -> None:
-    model = FakeVideoModel()
-    follow(FakeSource(21, [RED]), model=model, history=5)
-    assert [call.previous for call in model.calls] == [[{}], [{"en": "A red"}]]
-
-
-def test_a_removed_object_leaves_no_history() -> None:
-    model = FakeVideoModel()
-    with StreamSession(model, rule=EVERY_10) as session:
-        session.prompt(1, ON_RED)
-        for seen in session.run(FakeSource(30, [RED, BLUE])):
-            if isinstance(seen, FrameSeen) and seen.index == 10:
-                session.remove(1)
-                session.prompt(1, ON_BLUE)
-    described = [(clip.colour, before) for call in model.calls for clip, before in zip(call.clips, call.previous)]
-    assert described[0] == ("red", {})
-    assert described[1] == ("blue", {})
-    assert described[2][0] == "blue"
-    assert "blue" in described[2][1]["en"]
-
-
-def test_clips_that_wait_go_in_one_call() -> None:
-    """While the first call takes its time, everything else comes; without history it is all one call."""
-    go_on = threading.Event()
-    model = FakeVideoModel(Trouble(captions=lambda number, clips: go_on.wait(10) and None if number == 0 else None))
-    with StreamSession(model, rule=EVERY_10, history=0) as session:
-        session.prompt(1, ON_RED)
-        session.prompt(2, ON_BLUE)
-        events = []
-        for seen in session.run(FakeSource(41, [RED, BLUE])):
-            events += [seen] if isinstance(seen, EventSeen) else []
-            if isinstance(seen, FrameSeen) and seen.index == 11:
-                while not model.calls:
-                    time.sleep(0.001)
-            if isinstance(seen, FrameSeen) and seen.index == 40:
-                assert events == []
-                go_on.set()
-    assert 2 <= len(model.calls) <= 3  # the last two events may come after the second call has begun
-    assert sum(len(call.clips) for call in model.calls) == 8
-    assert spans(events, 1) == spans(events, 2) == [(0, 10), (10, 20), (20, 30), (30, 40)]
-    assert all(call.previous == [] for call in model.calls)
-
-
-@given(st.integers(0, 60), st.sampled_from([0, 500]), st.integers(1, 20), st.integers(0, 3))
-@settings(max_examples=25)
-def test_every_frame_of_an_object_belongs_to_an_event(begun: int, history: int, least: int, more: int) -> None:
-    route = hidden(lambda index: (20 + abs(index % 40 - 20), 12), 25, 45)
-    source = FakeSource(100, [Square("red", route)])
-    place = route(begun)
-    prompt = Prompt.at(place[0] + 2, 14) if place else Prompt.at(1, 1)
-    seen = follow(source, [(1, prompt, begun)], rule=EventRule(least, least + 9 * more), history=history)
-    found = spans(seen)
-    assert found[0][0] == begun
-    assert found[-1][1] == 99
-    assert all(before[1] == after[0] for before, after in itertools.pairwise(found))
-    assert all(least <= last - first <= least + 9 * more for first, last in found[:-1])
-
-
-# prompts
 
 
 def test_prompts_from_another_thread_take_the_next_frame() -> None:
@@ -237,7 +144,7 @@ def test_a_prompt_for_a_frame_that_has_gone_by_is_a_fault_and_nothing_is_begun()
 def test_a_prompt_for_a_frame_that_could_not_be_had_is_a_fault() -> None:
     source = FakeSource(9, [RED], change=lambda frame: Fault(4, 0.16, "Lost.") if frame.index == 4 else frame)
     seen = follow(source, [(1, ON_RED, 4)])
-    assert [fault.what for fault in of(Fault, seen)][0] == "Lost."
+    assert [fault.index for fault in of(Fault, seen)] == [4, 5]
     assert "frame 4 has gone by" in of(Fault, seen)[1].what
     assert len(of(FrameSeen, seen)) == 8
 
@@ -296,146 +203,6 @@ def test_an_object_that_is_never_found_is_a_fault() -> None:
     assert "was not found from frame 0 to 10" in fault.what
     assert model.calls == []
     assert len(of(EventSeen, seen)) == 4
-
-
-# faults
-
-
-def test_faults_of_the_source_pass_through() -> None:
-    lost = Fault(3, 0.12, "Frame 3 is damaged.")
-    seen = follow(FakeSource(8, [RED], change=lambda frame: lost if frame.index == 3 else frame))
-    assert of(Fault, seen) == [lost]
-    assert [frame.index for frame in of(FrameSeen, seen)] == [0, 1, 2, 4, 5, 6, 7]
-
-
-def test_a_frame_of_another_size_is_left_out() -> None:
-    other = np.zeros((10, 20, 3), np.uint8)
-    source = FakeSource(8, [RED], change=lambda frame: replace(frame, picture=other) if frame.index == 3 else frame)
-    seen = follow(source)
-    (fault,) = of(Fault, seen)
-    assert "20x10 after frames of 64x48" in fault.what
-    assert 3 not in [frame.index for frame in of(FrameSeen, seen)]
-    assert len(of(FrameSeen, seen)) == 7
-
-
-def test_a_frame_that_comes_again_is_left_out() -> None:
-    source = FakeSource(8, [RED], change=lambda frame: replace(frame, index=2) if frame.index == 5 else frame)
-    (fault,) = of(Fault, follow(source))
-    assert "frame 2 after frame 4" in fault.what
-
-
-@pytest.mark.parametrize(
-    ("times", "told"),
-    [
-        (lambda time: time if time < 0.4 else time + 5, "Time jumps by 5.0 s"),
-        (lambda time: min(time, 0.4), "Time does not go on"),
-        (lambda time: time if time < 0.4 else time - 0.3, "Time does not go on"),
-    ],
-    ids=["jumps", "repeats", "goes back"],
-)
-def test_strange_times_are_told_once_and_the_frames_followed(times: object, told: str) -> None:
-    source = FakeSource(20, [RED], change=lambda frame: replace(frame, time=times(frame.time)))  # type: ignore[operator]
-    seen = follow(source)
-    (fault,) = of(Fault, seen)
-    assert told in fault.what
-    assert all(frame.regions for frame in of(FrameSeen, seen))
-
-
-def test_a_slow_source_has_no_strange_times() -> None:
-    assert of(Fault, follow(FakeSource(20, [RED], fps=0.1))) == []
-    assert of(Fault, follow(FakeSource(30, [RED], change=lambda frame: None if 5 < frame.index < 9 else frame))) == []
-
-
-def test_a_tracker_that_raises_costs_a_frame() -> None:
-    seen = follow(FakeSource(20, [RED]), model=FakeVideoModel(Trouble(steps=frozenset({5, 6, 9}))))
-    assert [fault.index for fault in of(Fault, seen)] == [5, 6, 9]
-    assert "made-up trouble" in of(Fault, seen)[0].what
-    assert [frame.index for frame in of(FrameSeen, seen) if not frame.regions] == [5, 6, 9]
-    assert spans(seen) == [(0, 13), (13, 19)]
-
-
-def test_objects_that_fail_on_and_on_are_given_up() -> None:
-    model = FakeVideoModel(Trouble(steps=range(5, 15)))
-    seen = follow(FakeSource(30, [RED, BLUE]), [(1, ON_RED, 0), (2, ON_BLUE, 0), (3, ON_BLUE, 20)], model)
-    given_up = [fault for fault in of(Fault, seen) if "given up" in fault.what]
-    assert [(fault.index, fault.track_id) for fault in given_up] == [(9, 1), (9, 2)]
-    assert len(of(Fault, seen)) == 7
-    assert spans(seen, 1) == spans(seen, 2) == [(0, 4)]
-    assert [region.track_id for region in of(FrameSeen, seen)[-1].regions] == [3]
-
-
-def test_where_the_tracker_says_which_object_the_others_stay() -> None:
-    model = FakeVideoModel(Trouble(steps=range(5, 10), blames=2))
-    seen = follow(FakeSource(20, [RED, BLUE]), [(1, ON_RED, 0), (2, ON_BLUE, 0)], model)
-    assert {fault.track_id for fault in of(Fault, seen)} == {2}
-    assert [region.track_id for region in of(FrameSeen, seen)[-1].regions] == [1]
-
-
-def test_signatures_that_fail_are_told_and_then_given_up() -> None:
-    model = FakeVideoModel(Trouble(signatures=range(5, 100)))
-    seen = follow(FakeSource(20, [RED]), model=model, rule=EventRule(5, 10))
-    faults = of(Fault, seen)
-    assert [fault.index for fault in faults] == [5, 6, 7, 8, 9, 9]
-    assert "given up" in faults[-1].what
-    assert not of(FrameSeen, seen)[-1].regions
-
-
-def test_a_clip_that_cannot_be_cut_has_no_caption() -> None:
-    seen = follow(FakeSource(15, [RED]), model=FakeVideoModel(Trouble(cuts=True)))
-    assert spans(seen) == [(0, 10), (10, 14)]
-    assert all(event.texts == {} for event in of(EventSeen, seen))
-    assert len(of(Fault, seen)) == 2
-
-
-def refuse(*track_ids: int) -> Trouble:
-    def captions(number: int, clips: Sequence[Clip]) -> None:
-        if any(clip.track_id in track_ids for clip in clips):
-            raise RuntimeError("no words")
-
-    return Trouble(captions=captions)
-
-
-def test_a_caption_that_fails_is_told_and_the_others_are_made() -> None:
-    """Both clips go in one call, which fails; each is then tried alone."""
-    seen = follow(FakeSource(9, [RED, BLUE]), [(1, ON_RED, 0), (2, ON_BLUE, 0)], FakeVideoModel(refuse(2)))
-    (fault,) = of(Fault, seen)
-    assert (fault.track_id, fault.index) == (2, 8)
-    assert "no words" in fault.what
-    assert {event.track_id: bool(event.texts) for event in of(EventSeen, seen)} == {1: True, 2: False}
-
-
-def test_a_model_that_gives_too_few_captions_is_told() -> None:
-    class Stingy(FakeVideoModel):
-        def describe_clips(self, *arguments: object, **options: object) -> list[dict[str, str]]:
-            return []
-
-    seen = follow(FakeSource(15, [RED]), model=Stingy())
-    assert len(of(Fault, seen)) == len(of(EventSeen, seen)) == 2
-
-
-def test_captions_that_are_too_slow_are_left_out_and_never_hold_a_frame_up() -> None:
-    """The first call is held until all frames have been given; three clips may wait, so the oldest are left out."""
-    go_on = threading.Event()
-    model = FakeVideoModel(Trouble(captions=lambda number, clips: go_on.wait(10) and None if number == 0 else None))
-    with StreamSession(model, rule=EVERY_10, waiting=3) as session:
-        session.prompt(1, ON_RED)
-        seen = []
-        for one in session.run(FakeSource(81, [RED])):
-            seen.append(one)
-            if isinstance(one, FrameSeen) and one.index == 11:
-                while not model.calls:
-                    time.sleep(0.001)
-            if isinstance(one, FrameSeen) and one.index == 80:
-                assert of(EventSeen, seen) == []
-                go_on.set()
-    assert spans(seen) == [(first, first + 10) for first in range(0, 80, 10)]
-    worded = [event.first for event in of(EventSeen, seen) if event.texts]
-    left_out = [fault.index - 10 for fault in of(Fault, seen)]
-    assert worded[0] == 0
-    assert sorted([*worded, *left_out]) == list(range(0, 80, 10))
-    assert 3 <= len(left_out) <= 4  # the last event comes while the queue begins to move
-    assert left_out == list(range(10, 10 + 10 * len(left_out), 10))
-    assert all("slower than events" in fault.what for fault in of(Fault, seen))
 
 
 # directions
@@ -507,7 +274,7 @@ def test_directions_that_make_no_sense(prompts: list, direction: Direction, mess
         follow(FakeSource(5, [RED]), prompts, direction=direction)
 
 
-# one session after another, and the end
+# the end
 
 
 def test_a_second_run_begins_anew() -> None:
@@ -590,8 +357,9 @@ def test_a_model_that_follows_nothing() -> None:
         StreamSession(object())  # type: ignore[arg-type]
 
 
+@pytest.mark.e2e
 def test_memory_is_flat_over_20_000_frames() -> None:
-    """An object that comes and goes, one that is removed and prompted anew under another id, captions with history."""
+    """An object that comes and goes, and is removed and prompted anew under another id; captions with history."""
     shown = FakeSource(1, [Square("red", lambda index: None if index % 300 > 200 else (4 + index % 20, 4))], 32, 24)
     process, resident = psutil.Process(), []
     with StreamSession(FakeVideoModel(), rule=EventRule(10, 40)) as session:
@@ -604,3 +372,34 @@ def test_memory_is_flat_over_20_000_frames() -> None:
                 gc.collect()
                 resident.append(process.memory_info().rss / 2**20)
     assert resident[-1] - resident[1] < 4
+
+
+@pytest.mark.e2e
+def test_ctrl_c_ends_the_process() -> None:
+    """In the middle of an endless stream with slow captions: a traceback of the interrupt, and nothing that hangs."""
+    program = (
+        "import itertools\n"
+        "from pam_core.inference.stream import EventRule, StreamSession\n"
+        "from pam_core.types import Prompt\n"
+        "from tests.fake_video import *\n"
+        "shown = FakeSource(1, [Square('red', steady(4, 10))])\n"
+        "session = StreamSession(FakeVideoModel(Trouble(caption_seconds=0.3)), rule=EventRule(5, 5))\n"
+        "session.prompt(1, Prompt.at(6, 12))\n"
+        "for seen in session.run(OneWay(map(shown.frame, itertools.count()))):\n"
+        "    print(type(seen).__name__, flush=True)\n"
+    )
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "core")])},
+        text=True,
+    )
+    assert process.stdout is not None
+    while process.stdout.readline().strip() != "EventSeen":
+        pass
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert errors.rstrip().endswith("KeyboardInterrupt")

@@ -107,7 +107,8 @@ class Captions:
         answers = self._describe([item for item in batch if item.clip is not None])
         with self._changed:
             for item in batch:
-                self._ready.extend(self._answered(item, answers.get(id(item), {})))
+                if item.event is not None:
+                    self._ready.extend(self._answered(item.event, item.left_out, answers.get(id(item), {})))
             self._busy = False
             self._changed.notify_all()
         return True
@@ -118,6 +119,9 @@ class Captions:
         for item in self._waiting:
             if item.track_id in described:
                 later.append(item)
+                continue
+            if item.event is None:  # what came before it has been answered
+                self._last.pop(item.track_id, None)
                 continue
             batch.append(item)
             if self._history and item.clip is not None:
@@ -141,15 +145,11 @@ class Captions:
             return {key: answer for item in items for key, answer in self._describe([item]).items()}
         return {id(item): text for item, text in zip(items, texts, strict=True)}
 
-    def _answered(self, item: _Asked, answer: Mapping[str, str] | Exception) -> Iterator[Seen]:
-        event = item.event
-        if event is None:
-            self._last.pop(item.track_id, None)
-            return
+    def _answered(self, event: EventSeen, left_out: bool, answer: Mapping[str, str] | Exception) -> Iterator[Seen]:
         where = f"Object {event.track_id}, frames {event.first} to {event.last}: no caption"
         if isinstance(answer, Exception):
             yield Fault(event.last, event.end, f"{where}, as the model failed ({answer!r}).", event.track_id)
-        elif item.left_out:
+        elif left_out:
             what = f"{where}, as {self._limit} more clips were waiting. Captions are slower than events."
             yield Fault(event.last, event.end, what, event.track_id)
         elif answer:

@@ -176,7 +176,17 @@ def _outline(region: Region) -> tuple[float, float, float, npt.NDArray[np.uint8]
     area = moments["m00"]
     x, y = moments["m10"] / area, moments["m01"] / area
     scale = GRID / (WINDOW * math.sqrt(area))
-    middle = GRID / 2
-    turn = np.array([[scale, 0, middle - scale * (x + 0.5)], [0, scale, middle - scale * (y + 0.5)]])
-    outline = cv2.warpAffine(crop * np.uint8(255), turn, (GRID, GRID), flags=cv2.INTER_LINEAR)
+    height, width = crop.shape
+    # First down to half a cell a pixel, averaging: the warp alone would pick single pixels of a large ragged mask.
+    size = (max(1, min(width, round(2 * scale * width))), max(1, min(height, round(2 * scale * height))))
+    small = cv2.resize(crop * np.uint8(255), size, interpolation=cv2.INTER_AREA)
+    across, down = scale * width / size[0], scale * height / size[1]
+    middle = GRID / 2 - 0.5
+    warp = np.array(
+        [
+            [across, 0, middle - scale * (x + 0.5) + across / 2],
+            [0, down, middle - scale * (y + 0.5) + down / 2],
+        ]
+    )
+    outline = cv2.warpAffine(small, warp, (GRID, GRID), flags=cv2.INTER_LINEAR)
     return x1 + x, y1 + y, area, outline.astype(np.uint8)

@@ -24,14 +24,16 @@ Stamp = tuple[int, float]
 
 @dataclass
 class _Object:
-    """`since` and `last` are the first and the latest frame of the event it is in, and `there` whether it was seen in
-    it; `found` whether it ever was, and `told` whether a fault said that it was not; `events` those that are over.
+    """`since` and `last` are the first and the latest frame of the event it is in, `frames` how many came since the
+    last boundary, and `seen` on how many of these it was there; `found` whether it ever was, and `told` whether a
+    fault said that it was not; `events` those that are over.
     """
 
     detector: EventDetector
     since: Stamp
     last: Stamp
-    there: bool = False
+    frames: int = 0
+    seen: int = 0
     found: bool = False
     told: bool = False
     events: int = 0
@@ -48,8 +50,8 @@ class Following:
     rule: EventRule
     captions: Captions | None
     step: int
-    _objects: dict[int, _Object] = field(default_factory=dict)
-    _tracker: Tracker | None = None
+    _objects: dict[int, _Object] = field(default_factory=dict, init=False)
+    _tracker: Tracker | None = field(default=None, init=False)
 
     def remove(self, track_id: int) -> list[Seen]:
         """End an object's last event with the last frame it was looked for on. An unknown id is no error."""
@@ -82,7 +84,7 @@ class Following:
             try:
                 asked.prompt.check(width, height)
             except PromptError as error:
-                out.append(_fault((frame.index, frame.time), f"was not begun: {error}", asked.track_id))
+                out.append(_fault((frame.index, frame.time), f"was not begun or corrected: {error}", asked.track_id))
                 continue
             if asked.track_id in together:  # asked twice: the second corrects the first
                 out += self._add(frame, together, regions)
@@ -101,8 +103,9 @@ class Following:
                 continue
             followed = self._objects[track_id]
             followed.last = stamp
-            followed.there |= is_there(region)
-            followed.found |= followed.there
+            followed.frames += 1
+            followed.seen += is_there(region)
+            followed.found |= followed.seen > 0
             try:
                 look = NO_LOOK if self.rule.fixed else self._tracker.signature(track_id)
             except Exception as error:
@@ -153,7 +156,7 @@ class Following:
             found = tracker.add(frame, prompts)
         except Exception as error:
             if len(prompts) == 1:
-                return [_fault(stamp, f"was not begun: {_why(error)}", track_id) for track_id in prompts]
+                return [_fault(stamp, f"was not begun or corrected: {_why(error)}", track_id) for track_id in prompts]
             alone = [self._add(frame, {track_id: prompt}, regions) for track_id, prompt in prompts.items()]
             return [seen for out in alone for seen in out]
         self._tracker = tracker
@@ -183,10 +186,12 @@ class Following:
         if self.captions is None:
             out.append(event)
         else:
-            self.captions.put(event, clip if followed.there else None)  # of nothing, nothing is said
+            # An absence ends some frames after the object is back: these few are not worth a caption.
+            seen = followed.seen > self.rule.settle or 2 * followed.seen >= followed.frames
+            self.captions.put(event, clip if seen else None)
             if self.step < 0:
                 self.captions.forget(track_id)  # what came later is no history
-        followed.since, followed.there = followed.last, False
+        followed.since, followed.frames, followed.seen = followed.last, 0, 0
         followed.events += 1
         return out
 

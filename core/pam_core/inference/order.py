@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pam_core.video import Fault, Frame
 
@@ -21,10 +21,10 @@ class Order:
     """
 
     step: int
-    last: tuple[int, float] | None = None
-    _size: tuple[int, int] | None = None
-    _pace: float | None = None
-    _strange: bool = False
+    last: tuple[int, float] | None = field(default=None, init=False)
+    _size: tuple[int, int] | None = field(default=None, init=False)
+    _pace: float | None = field(default=None, init=False)
+    _strange: bool = field(default=False, init=False)
 
     def unusable(self, frame: Frame) -> Fault | None:
         """Why a frame cannot be given to a tracker, which wants frames of one size in order; None where it can."""

@@ -105,7 +105,9 @@ class StreamSession:
             )
         frames = [asked.frame for asked in prompts if asked.frame is not None]
         if direction == "both":
-            return self._run(self._both(source, min(frames) if len(frames) == len(prompts) else 0))
+            # A prompt without a frame is for the first one, before which there is nothing.
+            whole = len(frames) < len(prompts)
+            return self._run(self._follow(source, 1) if whole else self._both(source, min(frames)))
         if not frames:
             raise VideoError("Got prompts without a frame; going backward, wanted the frame of at least one of them.")
         return self._run(self._follow(source.reversed_from(max(frames)), -1))
@@ -131,12 +133,11 @@ class StreamSession:
         if self._running:
             raise VideoError("Got a second run while the first goes on; wanted one at a time, or another session.")
         self._running = True
-        captions = self._captions = (
-            Captions(self._model, self._languages, self._generation, self._history, self._waiting)
-            if self._captioned
-            else None
-        )
+        captions = None
         try:
+            if self._captioned:
+                captions = Captions(self._model, self._languages, self._generation, self._history, self._waiting)
+            self._captions = captions
             yield from passes
             if captions is not None:
                 yield from captions.finish()
