@@ -211,8 +211,8 @@ class VideoFile:
     @contextmanager
     def _open(self) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
         av = load_av()
-        try:  # "file:" and the list keep FFmpeg from taking a name, or what a playlist says, for an address
-            container = av.open(f"file:{self.path.absolute()}", options={"protocol_whitelist": "file"})
+        try:  # "file:" keeps FFmpeg from taking a name for an address, and from following one in a playlist
+            container = av.open(f"file:{self.path.absolute()}")
         except av.error.FFmpegError as error:
             raise VideoError(
                 f"{self.path}: no video that FFmpeg reads ({_reason(error)}); "

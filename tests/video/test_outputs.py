@@ -319,6 +319,14 @@ def test_a_video_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
         AnnotatedVideo(tmp_path / "none" / "v.mp4")
 
 
+def test_frames_that_come_faster_than_a_millisecond(tmp_path: Path) -> None:
+    video = AnnotatedVideo(tmp_path / "v.mp4")
+    for index in range(5):
+        video.write(Frame(index, index / 9000, white()), (), {})
+    video.close()
+    assert [frame.time for frame in video_of(tmp_path / "v.mp4")] == pytest.approx([0, 0.001, 0.002, 0.003, 0.004])
+
+
 @pytest.mark.e2e
 def test_drawing_takes_constant_memory(tmp_path: Path) -> None:
     peaks = []
