@@ -1,0 +1,115 @@
+"""MobileSAM on the frames of a video: smaller pictures than for single ones, and many prompts in one batch.
+
+Everything is measured in cells: the decoder's low-resolution masks, four of the encoder's pixels to a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from pam_core.contracts import Picture
+from pam_core.masks import BoolArray, Box
+from pam_plugins.builtin.lite.networks.mask_decoder import (
+    LABEL_BACKGROUND,
+    LABEL_BOX_BOTTOM_RIGHT,
+    LABEL_BOX_TOP_LEFT,
+    LABEL_FOREGROUND,
+    upscale_logits,
+)
+from pam_plugins.builtin.lite.networks.tinyvit import framed
+from pam_plugins.builtin.lite.segmenter import Segmenter
+
+FloatArray = npt.NDArray[np.float32]
+
+CELL = 4
+MLOGIT = 10.0
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Where to look for an object: a box xyxy, a point in it, and one in what it is not, if that is near; in cells."""
+
+    box: Box
+    inside: tuple[float, float]
+    outside: tuple[float, float] | None = None
+    mask: BoolArray | None = None
+
+
+class VideoSegmenter:
+    """`side`: the long side of the encoder's picture in pixels, a multiple of 64."""
+
+    def __init__(self, segmenter: Segmenter, side: int) -> None:
+        self.segmenter = segmenter
+        self.side = side
+
+    def shape(self, size: tuple[int, int]) -> tuple[int, int]:
+        """How many cells (high, wide) a picture of `size` (height, width) takes."""
+        return tuple(max(1, -(-side // CELL)) for side in self._scaled(size))  # type: ignore[return-value]
+
+    def scale(self, size: tuple[int, int]) -> float:
+        """Cells a pixel of a picture of `size`."""
+        return self.side / max(size) / CELL
+
+    def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
+        height, width = (max(1, int(pixels * self.side / max(size) + 0.5)) for pixels in size)
+        return height, width
+
+    @torch.inference_mode()
+    def embed(self, picture: Picture) -> torch.Tensor:
+        """The image embedding (1, 256, side / 16, side / 16) of an RGB picture (H, W, 3)."""
+        height, width = self._scaled(picture.shape[:2])
+        resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(resized)).to(self.segmenter.device).permute(2, 0, 1)
+        frame = framed(pixels, self.side).contiguous(memory_format=torch.channels_last)  # a quarter faster
+        features: torch.Tensor = self.segmenter.encoder(frame)
+        return features
+
+    @torch.inference_mode()
+    def decode(self, features: torch.Tensor, asks: Sequence[Ask]) -> tuple[FloatArray, FloatArray]:
+        """Logits (N, 4, cells, cells) of the four masks of each prompt, and their predicted IoUs (N, 4); one batch."""
+        tokens = np.array([_tokens(ask) for ask in asks], np.float32)
+        points = torch.from_numpy(tokens[..., :2] * CELL).to(features.device)
+        labels = torch.from_numpy(tokens[..., 2].astype(np.int64)).to(features.device)
+        logits, ious = self.segmenter.decoder(features, points, labels, self._masks(asks))
+        return logits.float().cpu().numpy(), ious.float().clamp(0, 1).cpu().numpy()
+
+    def _masks(self, asks):
+        if all(a.mask is None for a in asks): return None
+        side = self.side // CELL
+        m = np.full((len(asks), 1, side, side), -10.0, np.float32)
+        for i, a in enumerate(asks):
+            mask = a.mask
+            if mask is None:
+                x1, y1, x2, y2 = (max(0, round(v)) for v in a.box)
+                m[i, 0, y1:y2, x1:x2] = 0
+            else:
+                soft = cv2.GaussianBlur(mask.astype(np.float32), (5, 5), 0)
+                m[i, 0, :mask.shape[0], :mask.shape[1]] = (soft * 2 - 1) * MLOGIT
+        return torch.from_numpy(m)
+
+    def full_size(self, logits: FloatArray, size: tuple[int, int]) -> BoolArray:
+        """Logits (cells, cells) as a mask of the picture's (height, width)."""
+        upscaled = upscale_logits(torch.from_numpy(logits)[None, None], size, self.side)[0, 0]
+        mask: BoolArray = (upscaled > 0).numpy()
+        return mask
+
+    def cells(self, mask: BoolArray) -> BoolArray:
+        """A mask of the picture (H, W) in cells; at least one is set if any pixel is."""
+        high, wide = self.shape(mask.shape)  # type: ignore[arg-type]
+        share = cv2.resize(mask.astype(np.float32), (wide, high), interpolation=cv2.INTER_AREA)
+        return (share >= min(0.5, float(share.max()))) & (share > 0)
+
+
+def _tokens(ask: Ask) -> list[tuple[float, float, int]]:
+    """Four tokens whatever the prompt holds: rows of one batch must be of one length."""
+    x1, y1, x2, y2 = ask.box
+    inside = (*ask.inside, LABEL_FOREGROUND)
+    other = (*ask.outside, LABEL_BACKGROUND) if ask.outside else inside
+    return [inside, other, (x1, y1, LABEL_BOX_TOP_LEFT), (x2, y2, LABEL_BOX_BOTTOM_RIGHT)]
