@@ -19,6 +19,9 @@ BINS = (6, 8, 8)
 CHROMA = 48
 """Lightness, a and b are cut into these many bins, a and b between minus and plus CHROMA."""
 
+FINE = 2
+"""Pixels to a cell in the picture that motion is measured in."""
+
 _KERNEL = np.array([0.25, 0.5, 0.25])
 
 
@@ -29,9 +32,8 @@ class View:
         """`features` (1, C, h, w) of the padded square frame, of which the picture takes `shape` cells."""
         high, wide = shape
         self.shape = shape
-        self.small = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA)
-        self.grey = cv2.cvtColor(self.small, cv2.COLOR_RGB2GRAY)
-        self.bins = _bins(self.small)
+        self.fine = cv2.resize(picture, (FINE * wide, FINE * high), interpolation=cv2.INTER_AREA)
+        self.bins = _bins(cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA))
         self.colours = _histogram(self.bins.ravel())
         grid = features[0].permute(1, 2, 0).float().cpu().numpy()[: -(-high // 4), : -(-wide // 4)]
         # What all of the picture has in common tells no object from another.
@@ -42,20 +44,23 @@ class View:
         """The unit vector of what is under a mask of cells, at least one of them set."""
         weight = cv2.resize(mask.astype(np.float32), self.features.shape[1::-1], interpolation=cv2.INTER_AREA)
         pooled = unit((self.features * weight[..., None]).sum(axis=(0, 1)))
-        return np.concatenate([pooled, np.sqrt(_histogram(self.bins[mask]))]).astype(np.float32) / np.sqrt(2)
+        return unit(np.concatenate([pooled, np.sqrt(_histogram(self.bins[mask]))]))
 
     def likeness(self, look: FloatArray) -> FloatArray:
         """How much each cell (H, W) looks as if it were of the object that looks so, in [0, 1]."""
         channels = self.features.shape[2]
         similar = np.clip(self.features @ unit(look[:channels]), 0, 1).astype(np.float32)
         similar = cv2.resize(similar, self.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        colours = 2 * look[channels:] ** 2
+        colours = 2 * look[channels:] ** 2  # undoes what `look` did to the histogram
         share = colours / np.maximum(colours + self.colours, 1e-9)
-        return (similar * share[self.bins]).astype(np.float32)
+        alike: FloatArray = similar * share[self.bins]
+        return alike
 
 
-def unit(vector: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    return vector / max(float(np.linalg.norm(vector)), 1e-6)
+def unit(vector: FloatArray) -> FloatArray:
+    """The vector at length 1; zeros stay zeros."""
+    scaled: FloatArray = (vector / max(float(np.linalg.norm(vector)), 1e-6)).astype(np.float32)
+    return scaled
 
 
 def _bins(picture: Picture) -> npt.NDArray[np.int64]:
@@ -70,7 +75,7 @@ def _histogram(bins: npt.NDArray[np.int64]) -> FloatArray:
     counts = np.bincount(bins, minlength=int(np.prod(BINS))).reshape(BINS).astype(np.float64)
     for axis in range(3):
         padded = np.pad(counts, [(1, 1) if i == axis else (0, 0) for i in range(3)], mode="edge")
-        counts = sum(
-            weight * np.take(padded, range(i, i + BINS[axis]), axis=axis) for i, weight in enumerate(_KERNEL)
+        counts = np.sum(
+            [weight * np.take(padded, range(i, i + BINS[axis]), axis=axis) for i, weight in enumerate(_KERNEL)], axis=0
         )
     return (counts.ravel() / max(counts.sum(), 1e-9)).astype(np.float32)

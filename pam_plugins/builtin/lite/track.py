@@ -9,38 +9,52 @@ import numpy as np
 import numpy.typing as npt
 
 from pam_core.masks import BoolArray, Box
-from pam_plugins.builtin.lite.appearance import FloatArray, View, unit
+from pam_plugins.builtin.lite.appearance import FINE, FloatArray, View, unit
 from pam_plugins.builtin.lite.video_segmenter import Ask
 
 WHOLE = 0.7
 """An object of which less than this share of its usual area is seen is hidden in part: it is not learnt from."""
 
 MARGIN = 0.04
-HIDDEN_MARGIN = 0.15
-"""How much wider than predicted the prompt's box is, as a share of its sides: more where an object comes out."""
+"""How much wider than the predicted mask the prompt's box is, as a share of its sides: without room masks shrink."""
+
+COMING_OUT = 0.5
+MOST_WIDER = 0.15
+"""How much of what is lacking to the usual size the box is widened by too, and at most by how much."""
 
 LEARNING = 0.1
+GROWING = 0.2
+"""How fast looks and size follow what is seen, as a share of the difference, a frame."""
+
+REACH = 0.35
+"""How far from where it was going an object is looked for, as a share of its longer side."""
+
+NOISE = 30.0
+STEADINESS = 0.5
+"""A place that fits as badly as this difference of pixels costs 1; one as far from the way as REACH, STEADINESS."""
+
 GIVE_UP = 10
 """For this many frames a lost object is looked for where it went; then anywhere alike."""
 
 PLACES = 2
-"""How many places a frame a lost object is looked for at."""
+"""At how many places a frame a lost object is looked for."""
 
 USUAL = 0.9
-MASK = 1
-ARATE = 0.1
+"""How like its own looks an object is expected to be, before this is known of it."""
 
 
 @dataclass
 class Track:
-    """`mask`: what was seen last, empty while it is lost; `box`: of the whole object, which moves on while hidden.
-    `usual`: how like its own looks it mostly is.
+    """`mask`: what is seen of it, empty while it is lost; `box`: of the whole object, which moves on while it is lost.
+    `first`, `recent`, `look`: its looks as it began, of late, and when seen last. `area`: of the whole object.
+    `velocity`: cells a frame. `usual`: how like its own looks it mostly is.
     """
 
     mask: BoolArray
     box: Box
     first: FloatArray
     recent: FloatArray
+    look: FloatArray
     area: float
     velocity: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     usual: float = USUAL
@@ -49,7 +63,7 @@ class Track:
     @classmethod
     def begin(cls, mask: BoolArray, view: View) -> Track:
         look = view.look(mask)
-        return cls(mask, tight(mask), look, look, float(mask.sum()))
+        return cls(mask, tight(mask), look, look, look, float(mask.sum()))
 
     @property
     def seen(self) -> bool:
@@ -59,19 +73,19 @@ class Track:
         """How like this object something looks, in [0, 1]: as it began, and as it was lately."""
         return float(look @ (self.first + self.recent)) / 2
 
-    def predict(self, flow: FloatArray) -> BoolArray:
-        """Move on by the flow (H, W, 2) since the last frame; the mask as it must be now. Empty while lost."""
+    def predict(self, before: View, now: View) -> BoolArray:
+        """Move on from the last frame to this one; the mask as it must be now. Empty while lost."""
         if not self.seen:
             self.velocity *= 0.95
             self.box = moved(self.box, self.velocity)
             return self.mask
-        inner = cv2.erode(self.mask.view(np.uint8), np.ones((3, 3), np.uint8)).view(np.bool_)
-        shift = np.median(flow[inner if inner.any() else self.mask], axis=0).astype(np.float64)
-        self.velocity = 0.6 * self.velocity + 0.4 * shift
+        shift = _shift(self.mask, self.velocity, before, now)
+        self.velocity = 0.5 * self.velocity + 0.5 * shift
         self.box = moved(self.box, shift)
         high, wide = self.mask.shape
         matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
-        return cv2.warpAffine(self.mask.astype(np.float32), matrix, (wide, high)) > 0.5
+        predicted: BoolArray = cv2.warpAffine(self.mask.astype(np.float32), matrix, (wide, high)) > 0.5
+        return predicted
 
     def asks(self, predicted: BoolArray, others: BoolArray, view: View) -> list[Ask]:
         """Where to look for it: where it must be, or, while it is lost, where it may be."""
@@ -79,10 +93,11 @@ class Track:
             return self._places(view)
         if not predicted.any():
             return []
-        hidden = predicted.sum() < WHOLE * self.area
-        box = widened(tight(predicted), HIDDEN_MARGIN if hidden else MARGIN)
-        around = others & ~predicted
-        return [Ask(box, deepest(predicted & ~others if (predicted & ~others).any() else predicted), _within(around, box), predicted if MASK else None)]
+        around, own = others & ~predicted, predicted & ~others
+        lacking = float(np.sqrt(self.area / predicted.sum())) - 1
+        box = widened(tight(predicted), MARGIN + COMING_OUT * min(max(lacking, -0.1), MOST_WIDER))
+        inside = deepest(own if own.any() else predicted)
+        return [Ask(box, inside, _within(around, box), predicted)]
 
     def _places(self, view: View) -> list[Ask]:
         """The places that look most like it, windows of its size, the near ones first for a while."""
@@ -107,22 +122,24 @@ class Track:
         return asks
 
     def see(self, mask: BoolArray, look: FloatArray) -> None:
-        """It was found here."""
+        """It was found here. What is hidden in part, or cut off by the picture's edge, teaches less."""
         area = float(mask.sum())
-        if self.lost_for:
+        if not self.seen:
             self.velocity = np.zeros(2)
-        self.mask, self.lost_for = mask, 0
-        touches = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
-        if area < WHOLE * self.area:
-            found, whole = centre(tight(mask)), self.box
-            if not touches and not _overlap(tight(mask), whole):
-                self.box = moved(whole, np.array(found) - centre(whole))
+        self.mask, self.look, self.lost_for = mask, look, 0
+        if not self.is_whole:
             return
         self.box = tight(mask)
         self.usual += LEARNING * (self.likeness(look) - self.usual)
-        self.recent = unit((1 - LEARNING) * self.recent + LEARNING * look).astype(np.float32)
+        self.recent = unit((1 - LEARNING) * self.recent + LEARNING * look)
+        touches = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
         if not touches or area > self.area:
-            self.area += ARATE * (area - self.area)
+            self.area += GROWING * (area - self.area)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is seen, or nearly."""
+        return bool(self.mask.sum() >= WHOLE * self.area)
 
     def lose(self) -> None:
         self.mask = np.zeros_like(self.mask)
@@ -166,5 +183,18 @@ def _within(mask: BoolArray, box: Box) -> tuple[float, float] | None:
     return x1 + x, y1 + y
 
 
-def _overlap(a: Box, b: Box) -> bool:
-    return min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+def _shift(mask: BoolArray, velocity: npt.NDArray[np.float64], before: View, now: View) -> npt.NDArray[np.float64]:
+    """How far what is under a mask moved, in cells: where its pixels fit best, near where it was going."""
+    mask = mask.repeat(FINE, 0).repeat(FINE, 1)
+    left, top, right, bottom = (round(value) for value in tight(mask))
+    reach = max(8, round(REACH * max(right - left, bottom - top)))
+    x, y = (round(float(value) * FINE) for value in velocity)
+    pad = reach + max(abs(x), abs(y))
+    around = cv2.copyMakeBorder(now.fine, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    around = around[pad + top + y - reach : pad + bottom + y + reach, pad + left + x - reach : pad + right + x + reach]
+    shown = np.repeat(mask[top:bottom, left:right, None].astype(np.uint8), 3, axis=2)
+    cost = cv2.matchTemplate(around, before.fine[top:bottom, left:right], cv2.TM_SQDIFF, mask=shown)
+    ys, xs = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    cost = cost / (mask.sum() * NOISE**2) + STEADINESS * (xs**2 + ys**2) / reach**2
+    row, column = np.unravel_index(int(cost.argmin()), cost.shape)
+    return np.array([column - reach + x, row - reach + y]) / FINE

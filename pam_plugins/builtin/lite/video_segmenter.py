@@ -24,17 +24,19 @@ from pam_plugins.builtin.lite.networks.mask_decoder import (
     upscale_logits,
 )
 from pam_plugins.builtin.lite.networks.tinyvit import framed
-from pam_plugins.builtin.lite.segmenter import Segmenter
+from pam_plugins.builtin.lite.segmenter import MASK_LOGIT, Segmenter
 
 FloatArray = npt.NDArray[np.float32]
 
 CELL = 4
-MLOGIT = 10.0
+"""Pixels of the encoder's picture to a cell."""
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Where to look for an object: a box xyxy, a point in it, and one in what it is not, if that is near; in cells."""
+    """Where to look for an object, in cells: a box xyxy, a point in it, one in what it is not, if that is near, and the
+    mask (H, W) it must about have, if that is known.
+    """
 
     box: Box
     inside: tuple[float, float]
@@ -51,11 +53,8 @@ class VideoSegmenter:
 
     def shape(self, size: tuple[int, int]) -> tuple[int, int]:
         """How many cells (high, wide) a picture of `size` (height, width) takes."""
-        return tuple(max(1, -(-side // CELL)) for side in self._scaled(size))  # type: ignore[return-value]
-
-    def scale(self, size: tuple[int, int]) -> float:
-        """Cells a pixel of a picture of `size`."""
-        return self.side / max(size) / CELL
+        height, width = self._scaled(size)
+        return -(-height // CELL), -(-width // CELL)
 
     def _scaled(self, size: tuple[int, int]) -> tuple[int, int]:
         height, width = (max(1, int(pixels * self.side / max(size) + 0.5)) for pixels in size)
@@ -64,7 +63,7 @@ class VideoSegmenter:
     @torch.inference_mode()
     def embed(self, picture: Picture) -> torch.Tensor:
         """The image embedding (1, 256, side / 16, side / 16) of an RGB picture (H, W, 3)."""
-        height, width = self._scaled(picture.shape[:2])
+        height, width = self._scaled((picture.shape[0], picture.shape[1]))
         resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(resized)).to(self.segmenter.device).permute(2, 0, 1)
         frame = framed(pixels, self.side).contiguous(memory_format=torch.channels_last)  # a quarter faster
@@ -80,19 +79,18 @@ class VideoSegmenter:
         logits, ious = self.segmenter.decoder(features, points, labels, self._masks(asks))
         return logits.float().cpu().numpy(), ious.float().clamp(0, 1).cpu().numpy()
 
-    def _masks(self, asks):
-        if all(a.mask is None for a in asks): return None
-        side = self.side // CELL
-        m = np.full((len(asks), 1, side, side), -10.0, np.float32)
-        for i, a in enumerate(asks):
-            mask = a.mask
-            if mask is None:
-                x1, y1, x2, y2 = (max(0, round(v)) for v in a.box)
-                m[i, 0, y1:y2, x1:x2] = 0
+    def _masks(self, asks: Sequence[Ask]) -> torch.Tensor:
+        """Mask prompts (N, 1, cells, cells) as logits; where no mask is known, what lies in the box is undecided."""
+        cells = self.side // CELL
+        logits = np.full((len(asks), 1, cells, cells), -MASK_LOGIT, np.float32)
+        for row, ask in zip(logits[:, 0], asks, strict=True):
+            if ask.mask is None:
+                x1, y1, x2, y2 = (max(0, round(value)) for value in ask.box)
+                row[y1:y2, x1:x2] = 0
             else:
-                soft = cv2.GaussianBlur(mask.astype(np.float32), (5, 5), 0)
-                m[i, 0, :mask.shape[0], :mask.shape[1]] = (soft * 2 - 1) * MLOGIT
-        return torch.from_numpy(m)
+                soft = cv2.GaussianBlur(ask.mask.astype(np.float32), (5, 5), 0)
+                row[: ask.mask.shape[0], : ask.mask.shape[1]] = (soft * 2 - 1) * MASK_LOGIT
+        return torch.from_numpy(logits).to(self.segmenter.device)
 
     def full_size(self, logits: FloatArray, size: tuple[int, int]) -> BoolArray:
         """Logits (cells, cells) as a mask of the picture's (height, width)."""
@@ -102,7 +100,7 @@ class VideoSegmenter:
 
     def cells(self, mask: BoolArray) -> BoolArray:
         """A mask of the picture (H, W) in cells; at least one is set if any pixel is."""
-        high, wide = self.shape(mask.shape)  # type: ignore[arg-type]
+        high, wide = self.shape((mask.shape[0], mask.shape[1]))
         share = cv2.resize(mask.astype(np.float32), (wide, high), interpolation=cv2.INTER_AREA)
         return (share >= min(0.5, float(share.max()))) & (share > 0)
 
