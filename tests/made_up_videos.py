@@ -1,7 +1,7 @@
 """Made-up videos with known masks: cut-outs moving over photographs. Deterministic by seed.
 
-The light flickers, the picture has grain, some backgrounds pan, and the objects turn and sway a little, so that no two
-frames are alike. What is hidden behind something or out of the picture is not in an object's mask.
+The light flickers, the picture has grain, some backgrounds pan, and the objects turn and sway a little, so that no
+two frames are alike. What is hidden behind something or out of the picture is not in an object's mask.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Moving:
 
 @lru_cache(maxsize=1)
 def photo_cut_outs() -> tuple[CutOut, ...]:
-    """The things cut out of the photographs, by MobileSAM's masks of their annotated clicks and boxes. Takes a while."""
+    """The things cut out of the photographs, by MobileSAM's masks of their annotated clicks and boxes. Slow."""
     import torch
 
     from pam_plugins.builtin.lite.model import load

@@ -134,7 +134,9 @@ def test_whatever_was_seen_makes_a_sentence_in_both_languages(
 
 
 def test_a_person_leaving() -> None:
-    motion = Motion(start=(0.6, 0.5), end=(0.1, 0.5), moves=True, direction="left", speed=41.3, leaves="left", lost=True)
+    motion = Motion(
+        start=(0.6, 0.5), end=(0.1, 0.5), moves=True, direction="left", speed=41.3, leaves="left", lost=True
+    )
     person = Name(NOUNS["n00007846"], 0.9)
     assert words_motion_en.describe(person, BLUE, motion) == (
         "A person, mostly blue, moves to the left at about 41 pixels a second and leaves the picture on the left."
@@ -147,8 +149,8 @@ def test_a_person_leaving() -> None:
 def test_everything_at_once_and_plural_nouns() -> None:
     motion = Motion((0.5, 0.5), (0.5, 0.5), True, "up", 123.0, 2.0, "left", None, True, True, 1.0)
     assert words_motion_en.describe(name_of("sunglasses"), BLUE, motion) == (
-        "Blue sunglasses enter the picture on the left, move up at about 120 pixels a second, grow to about 2.0 times "
-        "their area in the picture, are out of sight for about 1 second in between and go out of sight."
+        "Blue sunglasses enter the picture on the left, move up at about 120 pixels a second, grow to about 2.0 "
+        "times their area in the picture, are out of sight for about 1 second in between and go out of sight."
     )
     assert words_motion_zh.describe(CHINESE, name_of("cup"), BLUE, motion) == (
         "一个蓝色的杯子，从画面左侧进入，以每秒约120像素的速度向上移动，在画面中的面积增大到约2.0倍，中间约有1秒看不见，"

@@ -76,6 +76,7 @@ def _histogram(bins: npt.NDArray[np.int64]) -> FloatArray:
     for axis in range(3):
         padded = np.pad(counts, [(1, 1) if i == axis else (0, 0) for i in range(3)], mode="edge")
         counts = np.sum(
-            [weight * np.take(padded, range(i, i + BINS[axis]), axis=axis) for i, weight in enumerate(_KERNEL)], axis=0
+            [weight * np.take(padded, range(i, i + BINS[axis]), axis=axis) for i, weight in enumerate(_KERNEL)],
+            axis=0,
         )
     return (counts.ravel() / max(counts.sum(), 1e-9)).astype(np.float32)

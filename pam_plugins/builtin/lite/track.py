@@ -45,7 +45,7 @@ USUAL = 0.9
 
 @dataclass
 class Track:
-    """`mask`: what is seen of it, empty while it is lost; `box`: of the whole object, which moves on while it is lost.
+    """`mask`: what is seen of it, empty while it is lost; `box`: of the whole of it, which moves on while it is lost.
     `first`, `recent`, `look`: its looks as it began, of late, and when seen last. `area`: of the whole object.
     `velocity`: cells a frame. `usual`: how like its own looks it mostly is.
     """
@@ -112,9 +112,9 @@ class Track:
             mean = mean * (0.3 + np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * reach**2))).astype(np.float32)
         asks = []
         for _ in range(PLACES):
-            y, x = np.unravel_index(int(mean.argmax()), mean.shape)
-            left, top = max(0, round(x - wide / 2)), max(0, round(y - high / 2))
-            right, bottom = round(x + wide / 2) + 1, round(y + high / 2) + 1
+            middle_y, middle_x = (int(i) for i in np.unravel_index(int(mean.argmax()), mean.shape))
+            left, top = max(0, round(middle_x - wide / 2)), max(0, round(middle_y - high / 2))
+            right, bottom = round(middle_x + wide / 2) + 1, round(middle_y + high / 2) + 1
             inside = cv2.blur(alike, (5, 5))[top:bottom, left:right]
             row, column = np.unravel_index(int(inside.argmax()), inside.shape)
             asks.append(Ask((left, top, right, bottom), (left + float(column), top + float(row))))
@@ -191,7 +191,9 @@ def _shift(mask: BoolArray, velocity: npt.NDArray[np.float64], before: View, now
     x, y = (round(float(value) * FINE) for value in velocity)
     pad = reach + max(abs(x), abs(y))
     around = cv2.copyMakeBorder(now.fine, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    around = around[pad + top + y - reach : pad + bottom + y + reach, pad + left + x - reach : pad + right + x + reach]
+    around = around[
+        pad + top + y - reach : pad + bottom + y + reach, pad + left + x - reach : pad + right + x + reach
+    ]
     shown = np.repeat(mask[top:bottom, left:right, None].astype(np.uint8), 3, axis=2)
     cost = cv2.matchTemplate(around, before.fine[top:bottom, left:right], cv2.TM_SQDIFF, mask=shown)
     ys, xs = np.mgrid[-reach : reach + 1, -reach : reach + 1]

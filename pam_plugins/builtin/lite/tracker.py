@@ -2,7 +2,7 @@
 its last mask, its motion, and unit vectors of how it looked.
 
 On each frame every object is asked for where its pixels have moved to. Where what the decoder finds there is not like
-it, the object is lost: it is looked for near where it went, and where the picture looks most like it, until it is found.
+it, the object is lost: it is looked for near where it went, and where the picture looks most like it, until found.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class LiteTracker:
         height, width = frame.picture.shape[:2]
         if self._size not in (None, (height, width)):
             raise VideoError(
-                f"Got a frame of {width}x{height}; wanted {self._size[1]}x{self._size[0]} as before. "  # type: ignore[index]
+                f"Got a frame of {width}x{height}; wanted {self._size[1]}x{self._size[0]} as before. "
                 "Scale the frames to one size, or open another tracker."
             )
         self._size = (height, width)

@@ -34,8 +34,8 @@ CELL = 4
 
 @dataclass(frozen=True)
 class Ask:
-    """Where to look for an object, in cells: a box xyxy, a point in it, one in what it is not, if that is near, and the
-    mask (H, W) it must about have, if that is known.
+    """Where to look for an object, in cells: a box xyxy, a point in it, one in what it is not, if that is near, and
+    the mask (H, W) that it must about have, if that is known.
     """
 
     box: Box
@@ -72,7 +72,7 @@ class VideoSegmenter:
 
     @torch.inference_mode()
     def decode(self, features: torch.Tensor, asks: Sequence[Ask]) -> tuple[FloatArray, FloatArray]:
-        """Logits (N, 4, cells, cells) of the four masks of each prompt, and their predicted IoUs (N, 4); one batch."""
+        """Logits (N, 4, cells, cells) of the masks of each prompt, and their predicted IoUs (N, 4); one batch."""
         tokens = np.array([_tokens(ask) for ask in asks], np.float32)
         points = torch.from_numpy(tokens[..., :2] * CELL).to(features.device)
         labels = torch.from_numpy(tokens[..., 2].astype(np.int64)).to(features.device)
