@@ -102,6 +102,15 @@ def test_growth_is_of_what_is_wholly_in_the_picture() -> None:
     assert cut_off.motion().growth is None
 
 
+def test_what_goes_behind_something_does_not_shrink() -> None:
+    recorder = MotionRecorder(SIZE)
+    for number in range(30):
+        recorder.see(sighting(number / 10, 160, 120, 80 - 2 * number))
+    assert recorder.motion().growth is not None
+    recorder.miss(3.0)
+    assert recorder.motion().growth is None
+
+
 def test_nothing_seen_is_nothing_measured() -> None:
     motion = recorded(None, None)
     assert motion.start is None and motion.lost and motion.found

@@ -180,7 +180,9 @@ class MotionRecorder:
         return [edge for edge, is_touched in touched.items() if is_touched]
 
     def _growth(self) -> float | None:
-        """Only of what is wholly in the picture: a thing cut off by its edge is not smaller."""
+        """Only of what is wholly in the picture and never out of sight: a thing half hidden is not smaller."""
+        if self._found or self._lost or self._away:
+            return None
         whole = [s for s in self._way.items if not self._touched(s)]
         if len(whole) < 2 * SPAN:
             return None
