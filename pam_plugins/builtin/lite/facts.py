@@ -44,13 +44,14 @@ def measure(picture: npt.NDArray[np.uint8], masks: Sequence[BoolArray]) -> list[
         if len(rows) == 0:
             facts.append(Facts((), 0, 0, 0.0))
             continue
-        row = _third((rows[0] + rows[-1] + 1) / 2 / mask.shape[0])
-        column = _third((columns[0] + columns[-1] + 1) / 2 / mask.shape[1])
+        row = third((rows[0] + rows[-1] + 1) / 2 / mask.shape[0])
+        column = third((columns[0] + columns[-1] + 1) / 2 / mask.shape[1])
         facts.append(Facts(_colours(picture, mask), row, column, float(mask.mean()), touches, inside, rests_on))
     return facts
 
 
-def _third(position: float) -> int:
+def third(position: float) -> int:
+    """Which third of a side a share of it lies in: -1, 0 or 1. The middle one is a little the smaller."""
     return -1 if position < 0.36 else 1 if position > 0.64 else 0
 
 

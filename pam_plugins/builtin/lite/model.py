@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -11,13 +11,16 @@ import torch
 from pam_core.contracts import Generation, ImageEmbedding, Picture, UnsupportedError
 from pam_core.masks import Mask
 from pam_core.types import Prompt, Region, language_codes
+from pam_core.video import Clip
 from pam_plugins.builtin.lite import words_en
+from pam_plugins.builtin.lite.clips import describe_clips
 from pam_plugins.builtin.lite.facts import measure
 from pam_plugins.builtin.lite.info import INFO
 from pam_plugins.builtin.lite.naming import Detection, Namer, sureness
 from pam_plugins.builtin.lite.nouns import Nouns
 from pam_plugins.builtin.lite.recognizer import Recognizer
 from pam_plugins.builtin.lite.segmenter import Segmenter
+from pam_plugins.builtin.lite.tracker import LiteTracker
 from pam_plugins.builtin.lite.words_zh import Chinese
 
 MAX_ALTERNATIVES = 3
@@ -142,6 +145,20 @@ class LiteModel:
             texts = {task: {code: answers[task][code] for code in codes} for task in tasks}
             described.append(region.with_texts(texts, {"label": round(name.score, 4)}))
         return described
+
+    def open_tracker(self) -> LiteTracker:
+        """A tracker that prompts the mask decoder anew on every frame; no memory network."""
+        return LiteTracker(self)
+
+    def describe_clips(
+        self,
+        clips: Sequence[Clip],
+        languages: Sequence[str] = ("en",),
+        previous: Sequence[Mapping[str, str]] = (),
+        generation: Generation = Generation(),
+    ) -> list[dict[str, str]]:
+        """A sentence a clip: one noun for all of it, and its measured motion. Earlier captions change nothing."""
+        return describe_clips(self, clips, languages)
 
 
 @lru_cache(maxsize=2)

@@ -112,7 +112,12 @@ class Namer:
 
     def name(self, look: Look, box: Box, detections: Sequence[Detection]) -> Name:
         """The noun for a region with this tight box."""
-        shares = self._shares(look, detected_shares(box, detections))
+        return self.name_all([(look, box, detections)])
+
+    def name_all(self, sights: Sequence[tuple[Look, Box, Sequence[Detection]]]) -> Name:
+        """The noun for one thing seen several times, on different pictures: chosen once, from the mean of all."""
+        each = [self._shares(look, detected_shares(box, detections)) for look, box, detections in sights]
+        shares = np.mean(each, axis=0)
         nouns, classes = self._covers
         scores = np.bincount(nouns, shares[classes], len(self._says))
         use = self._use * scores

@@ -10,7 +10,7 @@ from pam_plugins.builtin.lite.naming import Name
 PERSON = "n00007846"
 UNKNOWN = "object"
 
-_PLACES = {
+PLACES = {
     (-1, -1): "at the top left",
     (-1, 0): "at the top",
     (-1, 1): "at the top right",
@@ -58,16 +58,16 @@ def explanation(name: Name, facts: Facts) -> str:
     if name.noun is None:
         guesses = ", ".join(f"{noun.name} ({score:.0%})" for noun, score in name.guesses)
         return f"Not recognised with enough confidence; the closest guesses are {guesses}. {here}"
-    return f"{_capital(name.noun.name)}: {name.noun.gloss.rstrip('. ')}. {here}"
+    return f"{capital(name.noun.name)}: {name.noun.gloss.rstrip('. ')}. {here}"
 
 
 def brief(name: Name, facts: Facts) -> str:
-    return f"{_capital(_subject(name, facts))} {_place(facts)} of the picture."
+    return f"{capital(subject(name, facts))} {_place(facts)} of the picture."
 
 
 def detailed(name: Name, facts: Facts, others: Sequence[Name], text: str | None) -> str:
     """`others`: the names of all regions of the call, which the indices in `facts` refer to."""
-    sentences = [f"{_capital(_subject(name, facts))} {_place(facts)} of the picture, {_share(facts)}."]
+    sentences = [f"{capital(subject(name, facts))} {_place(facts)} of the picture, {_share(facts)}."]
     relations = []
     if facts.inside is not None:
         relations.append(f"lies within {_other(name, others[facts.inside])}")
@@ -77,7 +77,7 @@ def detailed(name: Name, facts: Facts, others: Sequence[Name], text: str | None)
     if touched:
         relations.append(f"touches {_listed(list(dict.fromkeys(touched))[:3])}")
     if relations:
-        plural = name.noun is not None and _is_plural(name.noun.name)
+        plural = name.noun is not None and is_plural(name.noun.name)
         if plural:
             relations = [_PLURAL_VERBS[verb] + rest for verb, rest in (r.split(" ", 1) for r in relations)]
         sentences.append(f"{'They' if plural else 'It'} {_listed(relations)}.")
@@ -89,7 +89,7 @@ def detailed(name: Name, facts: Facts, others: Sequence[Name], text: str | None)
 _PLURAL_VERBS = {"lies": "lie ", "rests": "rest ", "touches": "touch "}
 
 
-def _subject(name: Name, facts: Facts) -> str:
+def subject(name: Name, facts: Facts) -> str:
     noun = label(name)
     if name.noun is not None and name.noun.id == PERSON:
         return f"a person, mostly {_colours(facts)},"
@@ -104,7 +104,7 @@ def _other(name: Name, other: Name) -> str:
 
 def with_article(noun: str) -> str:
     """The noun with "a", "an" or "the" (of which there is one), or without where plural or not counted."""
-    if _is_plural(noun) or noun.endswith(_UNCOUNTED):
+    if is_plural(noun) or noun.endswith(_UNCOUNTED):
         return noun
     if noun.endswith(_ONLY_ONE):
         return f"the {noun}"
@@ -115,7 +115,7 @@ def with_article(noun: str) -> str:
     return f"{'an' if vowel else 'a'} {noun}"
 
 
-def _is_plural(noun: str) -> bool:
+def is_plural(noun: str) -> bool:
     return noun.endswith(_PLURAL)
 
 
@@ -124,7 +124,7 @@ def _colours(facts: Facts) -> str:
 
 
 def _place(facts: Facts) -> str:
-    return _PLACES[facts.row, facts.column]
+    return PLACES[facts.row, facts.column]
 
 
 def _share(facts: Facts) -> str:
@@ -146,5 +146,5 @@ def _listed(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
     return text[:1].upper() + text[1:]

@@ -24,7 +24,7 @@ _COLOURS = {
     "brown": "棕色",
     "beige": "米色",
 }
-_PLACES = {
+PLACES = {
     (-1, -1): "左上方",
     (-1, 0): "上方",
     (-1, 1): "右上方",
@@ -90,11 +90,11 @@ class Chinese:
         return f"{name.noun.zh}：{kind}。{here}"
 
     def brief(self, name: Name, facts: Facts) -> str:
-        return f"画面{_place(facts)}有{self._subject(name, facts)}。"
+        return f"画面{_place(facts)}有{self.subject(name, facts)}。"
 
     def detailed(self, name: Name, facts: Facts, others: Sequence[Name], text: str | None) -> str:
         """`others`: the names of all regions of the call, which the indices in `facts` refer to."""
-        sentences = [f"画面{_place(facts)}有{self._subject(name, facts)}，{_share(facts)}。"]
+        sentences = [f"画面{_place(facts)}有{self.subject(name, facts)}，{_share(facts)}。"]
         relations = []
         if facts.inside is not None:
             relations.append(f"位于{self._other(name, others[facts.inside])}之内")
@@ -109,7 +109,7 @@ class Chinese:
             sentences.append(f"上面写着：“{text}”。")
         return "".join(sentences)
 
-    def _subject(self, name: Name, facts: Facts) -> str:
+    def subject(self, name: Name, facts: Facts) -> str:
         if name.noun is not None and name.noun.id == "n00007846":
             return f"一个人，以{_colours(facts)}为主"
         return f"一{self._measure(name)}{_colours(facts)}的{self.label(name)}"
@@ -129,7 +129,7 @@ def _colours(facts: Facts) -> str:
 
 
 def _place(facts: Facts) -> str:
-    return _PLACES[facts.row, facts.column]
+    return PLACES[facts.row, facts.column]
 
 
 def _share(facts: Facts) -> str:

@@ -1,0 +1,254 @@
+"""Following objects by prompting MobileSAM anew on every frame. No memory network: what is remembered of an object is
+its last mask, its motion, and unit vectors of how it looked.
+
+On each frame every object is asked for where its pixels have moved to. Where what the decoder finds there is not like
+it, the object is lost: it is looked for near where it went, and where the picture looks most like it, until found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pam_core.masks import BoolArray, Mask
+from pam_core.types import Prompt, Region
+from pam_core.video import Frame, VideoError
+from pam_plugins.builtin.lite.appearance import FloatArray, View
+from pam_plugins.builtin.lite.clips import ClipMaker, LiteClip
+from pam_plugins.builtin.lite.track import Track
+from pam_plugins.builtin.lite.video_segmenter import Ask, VideoSegmenter
+
+if TYPE_CHECKING:
+    from pam_plugins.builtin.lite.model import LiteModel
+
+SIDE = 512
+"""The long side of the encoder's picture: 1024, as for single pictures, takes five times as long."""
+
+LOSING = 0.2
+FINDING = 0.12
+"""How much less like itself than usual an object may look and still be followed, or be found again."""
+
+SURENESS = 0.05
+"""How much more likeness makes its presence surer by e to 1."""
+
+MIN_OVERLAP = 0.3
+"""The IoU with the predicted mask from which on a mask is of the object that is followed."""
+
+SIZES = (0.2, 2.5)
+"""How large an object that is found again may be, as shares of its usual area."""
+
+SAME = 0.6
+"""Two objects whose masks overlap by more than this share of the smaller cannot both be there."""
+
+QUALITY_WEIGHT = 0.5
+SIZE_WEIGHT = 0.1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A mask an object may have: logits and mask in cells, its looks, the decoder's estimate of its IoU, the
+    probability that it is the object, and how good it is among others; None where it cannot be the object.
+    """
+
+    logits: FloatArray
+    mask: BoolArray
+    look: FloatArray
+    quality: float
+    presence: float
+    score: float | None
+
+
+class LiteTracker:
+    """A `Tracker` (pam_core.video). `side`: the long side of the encoder's picture in pixels, a multiple of 64."""
+
+    def __init__(self, model: LiteModel, side: int = SIDE) -> None:
+        self.model = model
+        self.segmenter = VideoSegmenter(model.segmenter, side)
+        self._tracks: dict[int, Track] = {}
+        self._clips: dict[int, ClipMaker] = {}
+        self._view: View | None = None
+        self._index: int | None = None
+        self._size: tuple[int, int] | None = None
+
+    def add(self, frame: Frame, prompts: Mapping[int, Prompt]) -> list[Region]:
+        """Masks are taken as they are; points and boxes are segmented as in single pictures."""
+        size = self._checked(frame)
+        for prompt in prompts.values():
+            prompt.check(size[1], size[0])
+        if not prompts:
+            return []
+        if self._view is None or self._index != frame.index:
+            self._view = self._look(frame)[1]
+        regions = []
+        for (track_id, prompt), found in zip(prompts.items(), self._segment(frame, prompts), strict=True):
+            mask = found.mask if found.mask.area else _prompted(prompt, size)
+            self._tracks[track_id] = Track.begin(self.segmenter.cells(mask.array), self._view)
+            self._clips.setdefault(track_id, ClipMaker(track_id, frame)).see(frame, mask, True)
+            regions.append(self._region(track_id, frame, mask, found.predicted_iou, 1.0, prompt))
+        return regions
+
+    def _segment(self, frame: Frame, prompts: Mapping[int, Prompt]) -> list[Region]:
+        from pam_plugins.builtin.lite.model import LiteEmbedding
+
+        only_masks = all(not prompt.points and prompt.box is None for prompt in prompts.values())
+        features = torch.empty(0) if only_masks else self.model.segmenter.embed(frame.picture)
+        return self.model.segment(LiteEmbedding(frame.picture, features, ()), list(prompts.values()))
+
+    def step(self, frame: Frame) -> list[Region]:
+        self._checked(frame)
+        before, self._view = self._view, None
+        if not self._tracks or before is None:
+            return []
+        features, self._view = self._look(frame)
+        tracks = dict(sorted(self._tracks.items()))
+        predicted = {track_id: track.predict(before, self._view) for track_id, track in tracks.items()}
+        taken = np.sum(list(predicted.values()), axis=0)
+        asks = {
+            track_id: track.asks(predicted[track_id], taken > predicted[track_id], self._view)
+            for track_id, track in tracks.items()
+        }
+        chosen = _choose(self._candidates(features, asks, predicted))
+        return [self._seen(frame, track_id, *chosen[track_id]) for track_id in tracks]
+
+    def _seen(self, frame: Frame, track_id: int, best: Candidate | None, presence: float) -> Region:
+        """Tell the object what was found of it."""
+        size = (frame.picture.shape[0], frame.picture.shape[1])
+        track, clip = self._tracks[track_id], self._clips[track_id]
+        full = Mask.from_array(self.segmenter.full_size(best.logits, size) if best else np.zeros(size, bool))
+        if best is None or not full.area:
+            track.lose()
+            clip.miss(frame)
+            return self._region(track_id, frame, full, 0.0, min(presence, 0.49))
+        track.see(best.mask, best.look)
+        clip.see(frame, full, track.is_whole)
+        return self._region(track_id, frame, full, best.quality, best.presence)
+
+    def remove(self, track_id: int) -> None:
+        self._tracks.pop(track_id, None)
+        self._clips.pop(track_id, None)
+
+    def signature(self, track_id: int) -> FloatArray:
+        """What is under its mask: features and colours, (640,). While it is lost, as it was seen last."""
+        return self._known(track_id).look
+
+    def cut(self, track_id: int) -> LiteClip:
+        self._known(track_id)
+        return self._clips[track_id].cut()
+
+    def _known(self, track_id: int) -> Track:
+        if track_id not in self._tracks:
+            raise VideoError(f"Got the track {track_id}; wanted one of {sorted(self._tracks)}. Add it first.")
+        return self._tracks[track_id]
+
+    def _checked(self, frame: Frame) -> tuple[int, int]:
+        height, width = frame.picture.shape[:2]
+        if self._size not in (None, (height, width)):
+            raise VideoError(
+                f"Got a frame of {width}x{height}; wanted {self._size[1]}x{self._size[0]} as before. "
+                "Scale the frames to one size, or open another tracker."
+            )
+        self._size = (height, width)
+        return self._size
+
+    def _look(self, frame: Frame) -> tuple[torch.Tensor, View]:
+        features = self.segmenter.embed(frame.picture)
+        size = (frame.picture.shape[0], frame.picture.shape[1])
+        self._index = frame.index
+        return features, View(frame.picture, features, self.segmenter.shape(size))
+
+    def _candidates(
+        self, features: torch.Tensor, asks: Mapping[int, list[Ask]], predicted: Mapping[int, BoolArray]
+    ) -> dict[int, list[Candidate]]:
+        """The masks that each object may have, all from one batch."""
+        found: dict[int, list[Candidate]] = {track_id: [] for track_id in asks}
+        rows = [(track_id, ask) for track_id, of_one in asks.items() for ask in of_one]
+        if not rows:
+            return found
+        logits, qualities = self.segmenter.decode(features, [ask for _, ask in rows])
+        for (track_id, _), row, of_row in zip(rows, logits, qualities, strict=True):
+            # An object that is seen has the decoder's single mask. The three others are often a part or more than
+            # it: choosing among all four by any measure made masks shrink or grow from frame to frame.
+            many = 1 if self._tracks[track_id].seen else len(row)
+            for mask, quality in zip(row[:many], of_row[:many], strict=True):
+                candidate = self._candidate(self._tracks[track_id], predicted[track_id], mask, float(quality))
+                if candidate:
+                    found[track_id].append(candidate)
+        return found
+
+    def _candidate(self, track: Track, predicted: BoolArray, logits: FloatArray, quality: float) -> Candidate | None:
+        """None where the mask is empty."""
+        assert self._view is not None
+        high, wide = self._view.shape
+        mask: BoolArray = logits[:high, :wide] > 0
+        area = float(mask.sum())
+        if not area:
+            return None
+        look = self._view.look(mask)
+        likeness = track.likeness(look)
+        margin = likeness - track.usual + (LOSING if track.seen else FINDING)
+        score = likeness + QUALITY_WEIGHT * quality
+        if track.seen:
+            overlap = float((mask & predicted).sum() / (mask | predicted).sum())
+            possible = overlap >= MIN_OVERLAP
+            score += 1 + overlap  # before all that is only looked for
+        else:
+            possible = SIZES[0] < area / track.area < SIZES[1]
+            score -= SIZE_WEIGHT * abs(float(np.log(area / track.area)))
+        presence = 1 / (1 + float(np.exp(-margin / SURENESS)))
+        return Candidate(logits, mask, look, quality, presence, score if possible and margin > 0 else None)
+
+    def _region(
+        self,
+        track_id: int,
+        frame: Frame,
+        mask: Mask,
+        quality: float | None,
+        presence: float,
+        prompt: Prompt | None = None,
+    ) -> Region:
+        return Region(
+            mask=mask,
+            model=self.model.info.ref,
+            prompt=prompt,
+            predicted_iou=None if quality is None else round(quality, 4),
+            presence=round(presence, 4),
+            track_id=track_id,
+            frame=frame.index,
+            time=frame.time,
+        )
+
+
+def _choose(found: Mapping[int, list[Candidate]]) -> dict[int, tuple[Candidate | None, float]]:
+    """The best candidate of each object, no two of which are the same thing, and how surely the object is there."""
+    ranked = sorted(
+        ((candidate.score, track_id, candidate) for track_id, of_one in found.items() for candidate in of_one
+         if candidate.score is not None),
+        key=lambda entry: -entry[0],
+    )  # fmt: skip
+    chosen: dict[int, Candidate] = {}
+    for _, track_id, candidate in ranked:
+        if track_id not in chosen and not any(_same(candidate.mask, other.mask) for other in chosen.values()):
+            chosen[track_id] = candidate
+    return {
+        track_id: (chosen.get(track_id), max((candidate.presence for candidate in of_one), default=0.0))
+        for track_id, of_one in found.items()
+    }
+
+
+def _same(a: BoolArray, b: BoolArray) -> bool:
+    return bool((a & b).sum() > SAME * min(a.sum(), b.sum()))
+
+
+def _prompted(prompt: Prompt, size: tuple[int, int]) -> Mask:
+    """What the prompt itself covers, for want of a mask of it."""
+    dense = np.zeros(size, bool)
+    if prompt.box is not None:
+        x1, y1, x2, y2 = (int(value) for value in prompt.box)
+        dense[y1 : y2 + 1, x1 : x2 + 1] = True
+    for (x, y), label in zip(prompt.points, prompt.labels, strict=True):
+        dense[int(y), int(x)] |= label == 1
+    return Mask.from_array(dense)
