@@ -18,6 +18,7 @@ import yaml
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from pam_core.config import ConfigError, PamConfig, PerceiverConfig, VisionConfig
 from pam_core.model.location import INDEX, SINGLE, CheckpointError, find, fingerprint, first_line
@@ -166,6 +167,8 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"{folder}: holds no tokenizer (tokenizer_config.json with tokenizer.json or vocab.json); "
             "copy it there from the release, or fetch the checkpoint again (`pam download`)."
         )
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()  # it reads config.json too, and warns that it does not know the model
     try:
         return AutoTokenizer.from_pretrained(home, local_files_only=True, trust_remote_code=False)
     except MemoryError:
@@ -174,6 +177,8 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         raise CheckpointError(
             f"{home}: its tokenizer cannot be read ({first_line(error)}); copy it from the release."
         ) from error
+    finally:
+        logging.set_verbosity(said)
 
 
 def separate_vision(
