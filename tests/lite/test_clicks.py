@@ -13,6 +13,7 @@ from benchmarks.clicks import evaluate, is_accepted, read_clicks
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.timeout(1800)  # minutes on one thread, more on a busy machine
 def test_labels_and_masks_of_the_annotated_clicks() -> None:
     judged = evaluate(read_clicks())
     assert len(judged) == 169
