@@ -216,11 +216,13 @@ def test_a_clip_in_which_an_object_is_not_seen_is_described_by_what_was_seen_bef
     maker.miss(video.frames[1])
     maker.cut()
     clip = maker.cut()
-    assert len(clip.samples) == 1 and clip.motion.start is None
+    assert clip.samples == () and len(clip.earlier) == 1 and clip.motion.start is None
     assert model.describe_clips([clip])[0]["en"].endswith(" is not seen.")
 
 
-def test_the_noun_of_a_clip_is_chosen_once_from_all(model: LiteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_noun_is_chosen_once_from_the_clip_and_the_track_before_it(
+    model: LiteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     video = film("straight")
     tracker = LiteTracker(model, SIDE)
     follow(tracker, video)
@@ -228,8 +230,13 @@ def test_the_noun_of_a_clip_is_chosen_once_from_all(model: LiteModel, monkeypatc
     name_all = model.namer.name_all
     monkeypatch.setattr(model.namer, "name_all", lambda sights: named.append(len(sights)) or name_all(sights))
     clip = tracker.cut(1)
-    model.describe_clips([clip])
-    assert named == [len(clip.samples)] and 2 <= len(clip.samples) <= SAMPLES
+    for frame in video.frames[::-1]:
+        tracker.step(frame)
+    after = tracker.cut(1)
+    model.describe_clips([clip, after])
+    assert clip.earlier == () and 1 <= len(after.earlier) <= SAMPLES
+    assert named == [len(clip.samples), len(after.samples) + len(after.earlier)]
+    assert 2 <= len(clip.samples) <= SAMPLES
 
 
 def test_samples_of_large_frames_are_shrunk_with_their_masks() -> None:

@@ -1,5 +1,5 @@
-"""What `lite` saw of an object over some frames, and the sentence it makes of it: one noun for the whole clip, chosen
-from what its networks say of several frames, and the measured motion.
+"""What `lite` saw of an object over some frames, and the sentence it makes of it: one noun, chosen from what its
+networks say of several frames of the clip and of the track before it, and the measured motion.
 """
 
 from __future__ import annotations
@@ -56,12 +56,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class LiteClip:
-    """A `Clip` (pam_core.video). `samples` is empty only where the object was never seen, not even before."""
+    """A `Clip` (pam_core.video). `samples` are of the clip, `earlier` of the whole track before it; both are empty
+    only where the object was never seen.
+    """
 
     track_id: int
     first: int
     last: int
     samples: tuple[Sample, ...]
+    earlier: tuple[Sample, ...]
     motion: Motion
 
 
@@ -71,7 +74,7 @@ class ClipMaker:
     def __init__(self, track_id: int, frame: Frame) -> None:
         self.track_id = track_id
         self._size = (frame.picture.shape[0], frame.picture.shape[1])
-        self._before: Sample | None = None
+        self._track: Thinned[Sample] = Thinned(SAMPLES)
         self._begin(frame.index)
 
     def _begin(self, index: int) -> None:
@@ -84,22 +87,24 @@ class ClipMaker:
         self._last = frame.index
         self._now: Sighting | float = Sighting(frame.time, mask.box, float(mask.area))
         self._recorder.see(self._now)
-        if not whole and self._before is not None:
+        if not whole and self._track.items:
             return
-        sample = Sample.take(frame.picture, mask) if self._samples.due else None
-        if sample is None:
-            self._samples.skip()
-        else:
-            self._samples.put(sample)
-            self._before = sample
+        due = [kept for kept in (self._samples, self._track) if kept.due]
+        sample = Sample.take(frame.picture, mask) if due else None
+        for kept in (self._samples, self._track):
+            if sample is not None and kept in due:
+                kept.put(sample)
+            else:
+                kept.skip()
 
     def miss(self, frame: Frame) -> None:
         self._last, self._now = frame.index, frame.time
         self._recorder.miss(frame.time)
 
     def cut(self) -> LiteClip:
-        samples = self._samples.items or ([self._before] if self._before else [])
-        clip = LiteClip(self.track_id, self._first, self._last, tuple(samples), self._recorder.motion())
+        own = self._samples.items
+        earlier = [sample for sample in self._track.items if not any(sample is other for other in own)]
+        clip = LiteClip(self.track_id, self._first, self._last, tuple(own), tuple(earlier), self._recorder.motion())
         self._begin(self._last)
         if isinstance(self._now, Sighting):
             self._recorder.see(self._now)
@@ -124,20 +129,22 @@ def describe_clips(model: LiteModel, clips: Sequence[Clip], languages: Sequence[
 
 
 def _name(model: LiteModel, clip: LiteClip) -> Name:
-    """The noun that the samples taken together speak for."""
-    if not clip.samples:
+    """The noun that all samples taken together speak for: so a track keeps its name where one clip shows little."""
+    samples = (*clip.samples, *clip.earlier)
+    if not samples:
         return Name(None, 0.0)
     return model.namer.name_all(
         [
             (model.recognizer.look(s.picture, [(s.mask, s.box)])[0], s.box, model.recognizer.detect(s.picture))
-            for s in clip.samples
+            for s in samples
         ]
     )
 
 
 def _facts(clip: LiteClip) -> Facts:
     """The colours that most samples agree on; where the object is, its motion says."""
-    if not clip.samples:
+    samples = clip.samples or clip.earlier
+    if not samples:
         return Facts((), 0, 0, 0.0)
-    seen = Counter(measure(sample.picture, [sample.mask])[0].colours for sample in clip.samples)
+    seen = Counter(measure(sample.picture, [sample.mask])[0].colours for sample in samples)
     return Facts(colours=seen.most_common(1)[0][0], row=0, column=0, share=0.0)

@@ -44,6 +44,9 @@ _UNCOUNTED = (
     "dough",
     "grass",
     "water",
+    "clothing",
+    "sports equipment",
+    "armor",
 )
 _ONLY_ONE = ("sky", "ground", "floor")
 
