@@ -56,7 +56,7 @@ def _way(motion: Motion) -> str:
         return f"stays {place(motion.end)} of the picture"
     speed = f" at about {rounded(motion.speed)} pixels a second" if motion.speed else ""
     if motion.direction is None:
-        return f"moves about{speed}"
+        return f"moves to and fro{speed}"
     return f"moves {_DIRECTIONS[motion.direction]}{speed}"
 
 
