@@ -204,7 +204,7 @@ def _burn(picture: Picture, captions: Captions) -> Picture:
     lines: list[tuple[str, str, Any]] = []
     for track, texts in sorted(captions.items()):
         colour = palette.COLOURS[track % len(palette.COLOURS)]
-        for text in texts.values():
+        for text in filter(None, map(overlay.one_line, texts.values())):
             if (font := _font(size, _cjk(text))) is not None:
                 lines += [(line, colour, font) for line in _wrapped(f"#{track} {text}", font, width - 2 * margin)]
     lines = lines[: max(1, (height // 2 - margin) // step)]

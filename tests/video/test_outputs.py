@@ -295,6 +295,16 @@ def test_long_captions_are_broken_into_lines(text: str) -> None:
     assert len(lines) > 1 or text.startswith("x")
 
 
+@pytest.mark.parametrize(
+    "text", ["two\nlines", "a bell\a and\x0b\x1f more\r", "\u2028\u2029\x85", "一\n二", "�\x00�", ""]
+)
+def test_whatever_a_model_says_can_be_burnt_in(text: str) -> None:
+    """A line break in a caption once ended the video."""
+    burnt_in = video_drawing.annotated(white(), (), {1: {"en": text}})
+    assert burnt_in.shape == white().shape
+    assert (burnt_in != white()).any() == bool("".join(c for c in text if c.isprintable()).strip())
+
+
 def test_captions_leave_half_of_the_picture(tmp_path: Path) -> None:
     captions = {track: {"en": "A long story about an object. " * 5} for track in range(9)}
     scene = video_drawing.annotated(white(), (), captions)

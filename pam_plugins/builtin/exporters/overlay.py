@@ -184,7 +184,7 @@ def _draw_labels(
 
 def caption_of(region: Region) -> tuple[str, str, bool] | None:
     """Label, score and whether it takes a CJK font; None where there is nothing that can be written."""
-    label = " ".join((region.label or "").split())
+    label = one_line(region.label or "")
     if not label:
         return None
     cjk = any(ord(character) >= 0x2E80 for character in label)
@@ -192,6 +192,11 @@ def caption_of(region: Region) -> tuple[str, str, bool] | None:
         return None
     score = region.scores.get("label")
     return label[:MAX_LABEL], "" if score is None else f" {score:.0%}", cjk
+
+
+def one_line(text: str) -> str:
+    """A text as it can be drawn: without line breaks, and without what no font has a picture of."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _fit(text: str, score: str, measure: Callable[[str], float], limit: int) -> str | None:
