@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 
 from pam_core.inference.cache import shared_cache
 from pam_core.types import Task
+from pam_core.video import EventSeen, FrameSeen
 from pam_plugins import Prompt, hookimpl, perceive, registry
 from pam_plugins.builtin.pam import info, pam_commands
 from pam_plugins.cli import app
 from pam_plugins.manager import get_plugins
 from pam_plugins.perceive import Options
 from pam_plugins.results import read_results
+from pam_plugins.video_outputs import read_record
 from tests.tiny_pam import FOLDER, picture
 
 PHOTO = FOLDER / "inputs" / "image.png"
@@ -89,6 +91,22 @@ def test_the_command_perceives_with_it_and_resumes(configured: None, tmp_path: P
     assert "1 taken over" in pam(*command)[1]
     assert "taken over" not in pam(*command, "--max-tokens", "brief=9")[1]
     assert len(list(read_results(out))) == 2
+
+
+def test_the_video_command_follows_with_it_and_captions_in_both_languages(configured: None, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for index in range(4):
+        shutil.copy(FOLDER / "inputs" / f"{index:05}.jpg", frames)
+    record = tmp_path / "seen.jsonl"
+    code, said = pam("video", frames, "--box", "40,34,100,82@0", "--lang", "en,zh", "--model", "pam", "--out", record)
+    assert code == 0, said
+    seen = list(read_record(record))
+    followed = [each for each in seen if isinstance(each, FrameSeen)]
+    assert [each.index for each in followed] == [0, 1, 2, 3]
+    assert all(region.track_id == 1 and region.model.name == "pam" for each in followed for region in each.regions)
+    (event,) = [each for each in seen if isinstance(each, EventSeen)]
+    assert (event.first, event.last, set(event.texts)) == (0, 3, {"en", "zh"})
 
 
 @pytest.mark.parametrize(
