@@ -11,6 +11,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded: 120 megapixels take 360 MB as RGB."""
+ORIENTATION = 0x0112
+SIDEWAYS = frozenset({5, 6, 7, 8})
+"""The EXIF tag of a picture's orientation, and the values that swap width and height."""
 
 
 class PictureError(ValueError):
@@ -51,6 +54,27 @@ def read_picture(path: str | Path) -> npt.NDArray[np.uint8]:
         raise
     except Exception as error:  # Pillow's decoders raise errors of every type for damaged files
         raise PictureError(f"{path}: damaged or cut short ({error}); get the file again.") from error
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a picture file as `read_picture` would return it, read from its header.
+
+    Raises PictureError.
+    """
+    try:
+        with Image.open(path) as image:
+            return (image.height, image.width) if _sideways(image) else image.size
+    except Exception as error:  # Pillow's readers raise errors of every type for damaged files
+        raise PictureError(
+            f"{path}: cannot be read ({error}); wanted a picture file such as a JPEG or PNG."
+        ) from error
+
+
+def _sideways(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ORIENTATION) in SIDEWAYS
+    except Exception:  # damaged EXIF counts for nothing, as in `_upright`
+        return False
 
 
 def _upright(image: Image.Image) -> Image.Image:

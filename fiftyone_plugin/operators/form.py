@@ -1,0 +1,81 @@
+"""Parts of the operators' forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fiftyone.operators import types
+
+from pam_core.contracts import ModelInfo, UnsupportedError
+from pam_core.types import Language
+from pam_plugins import registry
+from pam_plugins.perceive import ON_REQUEST_TASKS, Options
+
+LANGUAGES = {Language.EN.value: "English", Language.ZH.value: "Chinese"}
+Context = Any
+"""FiftyOne's ExecutionContext."""
+
+
+def choices(labels: dict[str, str]) -> types.DropdownView:
+    """A dropdown of these values, with these labels."""
+    view = types.DropdownView()
+    for value, label in labels.items():
+        view.add_choice(value, label=label)
+    return view
+
+
+def choose_model(inputs: types.Object, ctx: Context, *, video: bool = False) -> ModelInfo:
+    """The model, its tasks and the languages; the chosen model. Raises NotFoundError where none is ready."""
+    infos = {name: info for name, info in registry.model_infos().items() if info.video or not video}
+    ready = {name: f"{name}: {info.description}" for name, info in infos.items() if info.missing is None}
+    default = next(iter(ready), None)
+    inputs.enum(
+        "model", list(ready), default=default, label="Model", view=choices(ready),
+        description="`pam models` on the command line says how to get others",
+    )  # fmt: skip
+    info = registry.resolve_model(ctx.params.get("model") or default or "auto")
+    tasks = [task for task in info.tasks if task not in info.lacking]
+    inputs.list(
+        "tasks", types.String(), label="What to write", default=[t for t in tasks if t not in ON_REQUEST_TASKS],
+        view=types.DropdownView(multiple=True, choices=[types.Choice(task, label=_task(task)) for task in tasks]),
+    )  # fmt: skip
+    languages = sorted({code for task in tasks for code in info.tasks[task]})
+    inputs.list(
+        "languages", types.String(), label="Languages", default=["en"],
+        view=types.DropdownView(
+            multiple=True, choices=[types.Choice(code, label=LANGUAGES.get(code, code)) for code in languages]
+        ),
+    )  # fmt: skip
+    return info
+
+
+def _task(name: str) -> str:
+    task = registry.tasks().get(name)
+    return f"{name}: {task.description}" if task else name
+
+
+def say(inputs: types.Object, name: str, text: str, *, error: bool = False) -> None:
+    """A notice in the form; an error keeps the form from being executed."""
+    view = types.Error(label=text) if error else types.Notice(label=text)
+    prop = inputs.view(name, view)
+    if error:
+        prop.invalid = True
+        prop.error_message = text
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list parameter however it was given: nothing, one value or several."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def checked_options(info: ModelInfo, params: dict[str, Any]) -> Options:
+    """The options that parameters ask for. Raises UnsupportedError where the model cannot do them."""
+    tasks = tuple(as_list(params.get("tasks"))) or None
+    languages = tuple(as_list(params.get("languages"))) or ("en",)
+    if any(not isinstance(value, str) for value in (*(tasks or ()), *languages)):
+        raise UnsupportedError(f"Got tasks {tasks} and languages {languages}; wanted their names.")
+    options = Options(tasks=tasks, languages=languages, proposer=params.get("proposer") or Options.proposer)
+    options.tasks_for(info)
+    return options

@@ -1,0 +1,215 @@
+"""Perceive regions, and caption the labels that are there: forms and execution; the work is in `work.py`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import fiftyone as fo
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from fiftyone_plugin.checks import EnrichError, prompt_fields
+from fiftyone_plugin.dataset import Collected
+from fiftyone_plugin.operators.form import Context, as_list, checked_options, choices, choose_model, say
+from fiftyone_plugin.work import EXISTING, GEOMETRIES, Request, Work
+from pam_core.contracts import UnsupportedError
+from pam_plugins import registry
+from pam_plugins.registry import NotFoundError
+
+REPORT_SECONDS = 0.5
+"""How often progress is shown."""
+MISUSE = (EnrichError, UnsupportedError, NotFoundError)
+SUMMARY = {
+    "done": "Samples dealt with",
+    "perceived": "Perceived",
+    "regions": "Regions",
+    "resumed": "Taken over from an earlier run",
+    "skipped": "Left as they were",
+    "failed": "Failed",
+    "seconds": "Seconds",
+    "last_error": "The last failure",
+}
+
+
+class _RegionOperator(foo.Operator):
+    """What the two operators share."""
+
+    caption: ClassVar[bool]
+
+    def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
+        """The operator's own part of the form."""
+        raise NotImplementedError
+
+    def resolve_input(self, ctx: Context) -> types.Property:
+        inputs = types.Object()
+        try:
+            view = ctx.target_view()
+            self.settings(inputs, ctx, view)
+            choose_model(inputs, ctx)
+            work = Work(view, _request(ctx, caption=self.caption))
+            say(inputs, "estimate", work.estimate())
+            if work.skipped:
+                say(
+                    inputs,
+                    "skipped",
+                    f"{work.skipped} samples have labels in {work.request.field!r} already and are left as they are.",
+                )
+            if len(work.samples) == 0:
+                say(inputs, "nothing", "There is nothing to do: no sample is left to look at.", error=True)
+        except MISUSE as error:
+            say(inputs, "misuse", str(error), error=True)
+        inputs.str(
+            "advice",
+            view=types.Notice(
+                label="Execute shows progress here and stops with the App. Schedule runs in the background, "
+                "where `fiftyone delegated launch` is running."
+            ),
+        )
+        return types.Property(inputs, view=types.View(label=self.config.label))
+
+    def execute(self, ctx: Context) -> Iterator[Any]:
+        """Yields progress for the App; a delegated run stores it with the operation."""
+        work = Work(ctx.target_view(), _request(ctx, caption=self.caption))
+        result: dict[str, Any] = {}
+        shown = 0.0
+        for progress in work.steps():
+            result = vars(progress)
+            if time.monotonic() - shown < REPORT_SECONDS and progress.done < progress.total:
+                continue
+            shown = time.monotonic()
+            share, text = progress.done / max(progress.total, 1), progress.text()
+            if ctx.delegated:
+                ctx.set_progress(progress=share, label=text)
+            else:
+                yield ctx.ops.set_progress(progress=share, label=text)
+        if not ctx.delegated:
+            yield ctx.ops.reload_dataset()
+        yield {**result, "field": work.request.field} if result else {"field": work.request.field, "done": 0}
+
+    def resolve_output(self, ctx: Context) -> types.Property:
+        outputs = types.Object()
+        for name, label in SUMMARY.items():
+            if ctx.results.get(name):
+                kind = outputs.str if name == "last_error" else outputs.float if name == "seconds" else outputs.int
+                kind(name, label=label)
+        return types.Property(outputs, view=types.View(label=f"{self.config.label}: done"))
+
+
+class PerceiveRegions(_RegionOperator):
+    """Masks and words for what labels point at, or for everything in the picture."""
+
+    caption = False
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name="perceive_regions",
+            label="Perceive regions",
+            description="Mask, label, explain and caption what labels point at, or everything in each image",
+            icon="/assets/regions.svg",
+            dynamic=True,
+            execute_as_generator=True,
+            allow_immediate_execution=True,
+            allow_delegated_execution=True,
+            risk_level=types.RiskLevel.MEDIUM,
+        )
+
+    def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
+        fields = prompt_fields(view._dataset)
+        places = {"": "Nothing: look for everything", **{name: f"The labels of {name}" for name in fields}}
+        inputs.enum(
+            "prompt_field", list(places), default="", label="Where to look", view=choices(places),
+            description="Boxes, masks, outlines and keypoints can be prompts; selected labels limit them",
+        )  # fmt: skip
+        inputs.str("field", default=Request.field, label="Field for the results")
+        inputs.enum(
+            "existing", list(EXISTING), default=Request.existing, label="Samples with results",
+            view=choices(EXISTING),
+        )  # fmt: skip
+        inputs.enum(
+            "geometry", list(GEOMETRIES), default=Request.geometry, label="Keep masks", view=choices(GEOMETRIES)
+        )
+        if ctx.params.get("geometry") == "mask_path":
+            inputs.str("mask_folder", label="Folder for the masks", description="The default is beside the datasets")
+        if not ctx.params.get("prompt_field"):
+            proposers = {name: proposer.description for name, proposer in registry.proposers().items()}
+            inputs.enum(
+                "proposer", list(proposers), default="grid", label="How to find everything", view=choices(proposers)
+            )
+
+    def __call__(self, view: Collected, delegate: bool = False, **settings: Any) -> Any:
+        """Perceive regions of a dataset or a view from Python.
+
+        `settings` are the form's: field, prompt_field, model, tasks, languages, existing, geometry, mask_folder,
+        proposer. Returns the counts of the run, or the delegated operation.
+        """
+        return _call(self, view, delegate, settings)
+
+
+class CaptionRegions(_RegionOperator):
+    """Words for the labels that are there; their boxes and masks stay as they are."""
+
+    caption = True
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name="caption_regions",
+            label="Caption existing regions",
+            description="Label, explain and caption detections that are there already, without detecting anew",
+            icon="/assets/regions.svg",
+            dynamic=True,
+            execute_as_generator=True,
+            allow_immediate_execution=True,
+            allow_delegated_execution=True,
+            risk_level=types.RiskLevel.MEDIUM,
+        )
+
+    def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
+        fields = prompt_fields(view._dataset)
+        if not fields:
+            raise EnrichError(
+                f"The dataset {view._dataset.name!r} has no field of Detections, Keypoints or Polylines to caption."
+            )
+        inputs.enum("field", fields, default=fields[0], label="Labels to caption")
+        existing = {"skip": "Leave labels that have words as they are", "overwrite": "Write new words for all"}
+        inputs.enum("existing", list(existing), default="skip", label="Labels with words", view=choices(existing))
+        inputs.bool(
+            "relabel", default=False, label="Change labels too",
+            description="Otherwise the model's own label goes to perceived_label",
+        )  # fmt: skip
+        if not ctx.params.get("field"):
+            ctx.params["field"] = fields[0]
+
+    def __call__(self, view: Collected, field: str, delegate: bool = False, **settings: Any) -> Any:
+        """Caption the labels of `field` in a dataset or a view from Python.
+
+        `settings` are the form's: existing, relabel, model, tasks, languages.
+        """
+        return _call(self, view, delegate, {"field": field, **settings})
+
+
+def _request(ctx: Context, *, caption: bool) -> Request:
+    """The request that a form's parameters make. Raises what an impossible one raises."""
+    params = {**ctx.params, "caption": caption}
+    info = registry.resolve_model(params.get("model") or "auto")
+    names = ("field", "caption", "relabel", "device", "geometry", "existing")
+    field = params["field"] if caption else params.get("prompt_field")
+    selected = [label["label_id"] for label in as_list(ctx.selected_labels) if label.get("field") == field]
+    folder = params.get("mask_folder")
+    return Request(
+        **{name: params[name] for name in names if params.get(name) is not None},
+        prompt_field=None if caption else params.get("prompt_field") or None,
+        label_ids=tuple(selected) or None,
+        model=info.name,
+        mask_folder=str(Path(folder)) if folder else None,
+        options=checked_options(info, params),
+    )
+
+
+def _call(operator: foo.Operator, view: Collected, delegate: bool, settings: dict[str, Any]) -> Any:
+    context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": settings}
+    return foo.execute_operator(operator.uri, context, request_delegation=delegate)

@@ -1,0 +1,161 @@
+"""A real FiftyOne on a real MongoDB, both of this package of tests only, on loopback, in a folder of its own.
+
+FiftyOne reads its settings and connects when it is imported: tests import it in their bodies, never on top.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.factories import FakePlugin, shapes, write_picture
+
+if TYPE_CHECKING:
+    import fiftyone as fo
+
+ROOT = Path(__file__).resolve().parents[2]
+URI = "@pam/regions"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here starts real servers."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A MongoDB and the environment variables that make FiftyOne use it and nothing of the user's."""
+    home = tmp_path_factory.mktemp("fiftyone")
+    plugins = home / "plugins"
+    plugins.mkdir()
+    (plugins / "pam").symlink_to(ROOT / "fiftyone_plugin")
+    with _mongod(home) as uri, pytest.MonkeyPatch.context() as patch:
+        settings = {
+            "FIFTYONE_DATABASE_URI": uri,
+            "FIFTYONE_DATABASE_VALIDATION": "false",
+            "FIFTYONE_DATABASE_NAME": "pam_tests",
+            "FIFTYONE_DO_NOT_TRACK": "true",
+            "FIFTYONE_PLUGINS_DIR": str(plugins),
+            "FIFTYONE_SHOW_PROGRESS_BARS": "false",
+            "FIFTYONE_MODEL_ZOO_DIR": str(home / "zoo"),
+            "FIFTYONE_DEFAULT_DATASET_DIR": str(home / "datasets"),
+            "FIFTYONE_DATASET_ZOO_DIR": str(home / "dataset_zoo"),
+            "FIFTYONE_ALLOW_LEGACY_ORCHESTRATORS": "true",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "core")]),
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield {**os.environ, "HOME": str(home)}
+
+
+class _mongod:
+    """A MongoDB on a free loopback port, ended when the block ends."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    def __enter__(self) -> str:
+        data = self.home / "mongo"
+        data.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.process = subprocess.Popen(
+            [
+                str(find_mongod()), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1",
+                "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--logpath", str(self.home / "mongod.log"),
+                "--quiet", "--setParameter", "diagnosticDataCollectionEnabled=false",
+            ]
+        )  # fmt: skip
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 0.2).close()
+                return f"mongodb://127.0.0.1:{port}"
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError((self.home / "mongod.log").read_text()[-2000:]) from None
+                time.sleep(0.1)
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+
+
+def find_mongod() -> Path:
+    """The MongoDB that came with FiftyOne, or the machine's."""
+    spec = importlib.util.find_spec("fiftyone")  # not imported yet: it would connect
+    assert spec is not None and spec.origin is not None, "fiftyone is not installed"
+    shipped = Path(spec.origin).parent / "db" / "bin" / "mongod"
+    found = shipped if shipped.exists() else Path(shutil.which("mongod") or "mongod")
+    if found.exists() and not os.access(found, os.X_OK):
+        found.chmod(0o755)
+    return found
+
+
+@pytest.fixture
+def fake() -> Iterator[FakePlugin]:
+    """The plugin that brings the model `fake`, registered for one test."""
+    from pam_core.inference.cache import shared_cache
+    from pam_plugins import registry
+    from pam_plugins.manager import get_plugins
+
+    registry._load_once.cache_clear()
+    shared_cache().clear()
+    plugin = FakePlugin()
+    with get_plugins().registered(plugin, "fake"):
+        yield plugin
+    registry._load_once.cache_clear()
+
+
+MakeDataset = Callable[..., "fo.Dataset"]
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Iterator[MakeDataset]:
+    """`make_dataset(count)`: pictures of three coloured shapes each, their boxes as Detections in `boxes`."""
+    import fiftyone as fo
+
+    made: list[Any] = []
+
+    def make(count: int = 4, *, boxes: bool = True) -> fo.Dataset:
+        dataset = fo.Dataset()
+        made.append(dataset)
+        samples = []
+        for index in range(count):
+            picture, known = shapes(120, 90, 3)
+            picture[0, :, 0] = index  # no two alike: the cache knows pictures by their content
+            sample = fo.Sample(filepath=str(write_picture(tmp_path / f"{len(made)}_{index}.png", picture)))
+            if boxes:
+                sample["boxes"] = fo.Detections(
+                    detections=[
+                        fo.Detection(label="thing", bounding_box=relative(shape.box, 120, 90)) for shape in known
+                    ]
+                )
+            samples.append(sample)
+        dataset.add_samples(samples)
+        return dataset
+
+    yield make
+    for dataset in made:
+        if not dataset.deleted:
+            dataset.delete()
+
+
+def relative(box: tuple[float, float, float, float], width: int, height: int) -> list[float]:
+    """A pixel box xyxy as FiftyOne's [x, y, width, height] in shares of the picture."""
+    x1, y1, x2, y2 = box
+    return [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
