@@ -74,6 +74,11 @@ class Progress:
     seconds: float = 0.0
     last_error: str | None = None
 
+    @property
+    def share(self) -> float:
+        """How much is done, from 0 to 1."""
+        return self.done / self.total if self.total else 1.0
+
     def text(self) -> str:
         """One line for a progress bar or a log."""
         parts = [f"{self.done} of {self.total} samples", f"{self.regions} regions"]
@@ -142,7 +147,10 @@ class Work:
         return not (request.caption and request.existing == "skip" and label.get_attribute_value("model", None))
 
     def steps(self, model: RegionModel | None = None) -> Iterator[Progress]:
-        """Do the work, sample by sample. What is finished is in the dataset; the same request goes on from there."""
+        """Do the work, sample by sample; one step before the first.
+
+        What is finished is in the dataset; the same request goes on from there.
+        """
         request = self.request
         region_model = model or registry.load_model(self.info.name, request.device)
         result = field_type(self.dataset, request.field) or (
@@ -164,6 +172,7 @@ class Work:
             )
         )
         progress = Progress(total=len(source), skipped=self.skipped)
+        yield progress
         started = time.monotonic()
         try:
             for step in enrich(source, sink, region_model, self.options):

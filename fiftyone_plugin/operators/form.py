@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fiftyone.operators import types
@@ -70,7 +71,7 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def checked_options(info: ModelInfo, params: dict[str, Any]) -> Options:
+def checked_options(info: ModelInfo, params: Mapping[str, Any]) -> Options:
     """The options that parameters ask for. Raises UnsupportedError where the model cannot do them."""
     tasks = tuple(as_list(params.get("tasks"))) or None
     languages = tuple(as_list(params.get("languages"))) or ("en",)

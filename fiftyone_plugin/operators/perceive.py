@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import fiftyone as fo
+import fiftyone.core.utils as fou
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_plugin.checks import EnrichError, prompt_fields
 from fiftyone_plugin.dataset import Collected
 from fiftyone_plugin.operators.form import Context, as_list, checked_options, choices, choose_model, say
-from fiftyone_plugin.work import EXISTING, GEOMETRIES, Request, Work
+from fiftyone_plugin.work import EXISTING, GEOMETRIES, Progress, Request, Work
 from pam_core.contracts import UnsupportedError
 from pam_plugins import registry
 from pam_plugins.registry import NotFoundError
 
 REPORT_SECONDS = 0.5
 """How often progress is shown."""
+NAMES = ("field", "relabel", "device", "geometry", "existing")
+"""Parameters that are a request's as they are."""
 MISUSE = (EnrichError, UnsupportedError, NotFoundError)
 SUMMARY = {
     "done": "Samples dealt with",
@@ -46,7 +48,7 @@ class _RegionOperator(foo.Operator):
     def resolve_input(self, ctx: Context) -> types.Property:
         inputs = types.Object()
         try:
-            view = ctx.target_view()
+            view = ctx.target_view(require_flat=True)
             self.settings(inputs, ctx, view)
             choose_model(inputs, ctx)
             work = Work(view, _request(ctx, caption=self.caption))
@@ -70,24 +72,14 @@ class _RegionOperator(foo.Operator):
         )
         return types.Property(inputs, view=types.View(label=self.config.label))
 
-    def execute(self, ctx: Context) -> Iterator[Any]:
-        """Yields progress for the App; a delegated run stores it with the operation."""
-        work = Work(ctx.target_view(), _request(ctx, caption=self.caption))
-        result: dict[str, Any] = {}
-        shown = 0.0
-        for progress in work.steps():
-            result = vars(progress)
-            if time.monotonic() - shown < REPORT_SECONDS and progress.done < progress.total:
-                continue
-            shown = time.monotonic()
-            share, text = progress.done / max(progress.total, 1), progress.text()
-            if ctx.delegated:
-                ctx.set_progress(progress=share, label=text)
-            else:
-                yield ctx.ops.set_progress(progress=share, label=text)
+    def execute(self, ctx: Context) -> dict[str, Any] | Iterator[Any]:
+        """In the background, the counts; in the App, messages for it as the work goes on."""
+        work = Work(ctx.target_view(require_flat=True), _request(ctx, caption=self.caption))
         if not ctx.delegated:
-            yield ctx.ops.reload_dataset()
-        yield {**result, "field": work.request.field} if result else {"field": work.request.field, "done": 0}
+            return _live(ctx, work)
+        for progress in now_and_then(work.steps()):
+            ctx.set_progress(progress=progress.share, label=progress.text())
+        return vars(progress)
 
     def resolve_output(self, ctx: Context) -> types.Property:
         outputs = types.Object()
@@ -96,6 +88,25 @@ class _RegionOperator(foo.Operator):
                 kind = outputs.str if name == "last_error" else outputs.float if name == "seconds" else outputs.int
                 kind(name, label=label)
         return types.Property(outputs, view=types.View(label=f"{self.config.label}: done"))
+
+
+def _live(ctx: Context, work: Work) -> Iterator[Any]:
+    for progress in now_and_then(work.steps()):
+        yield ctx.ops.set_progress(progress=progress.share, label=progress.text())
+    yield ctx.ops.notify(
+        f"{work.request.field}: {progress.text()}", variant="warning" if progress.failed else "success"
+    )
+    yield ctx.ops.reload_dataset()
+
+
+def now_and_then(steps: Iterator[Progress]) -> Iterator[Progress]:
+    """The first of the steps, the last, and one every REPORT_SECONDS between."""
+    shown = 0.0
+    for progress in steps:
+        if time.monotonic() - shown >= REPORT_SECONDS:
+            shown = time.monotonic()
+            yield progress
+    yield progress
 
 
 class PerceiveRegions(_RegionOperator):
@@ -146,7 +157,7 @@ class PerceiveRegions(_RegionOperator):
         `settings` are the form's: field, prompt_field, model, tasks, languages, existing, geometry, mask_folder,
         proposer. Returns the counts of the run, or the delegated operation.
         """
-        return _call(self, view, delegate, settings)
+        return _call(self, view, delegate, settings, caption=False)
 
 
 class CaptionRegions(_RegionOperator):
@@ -181,35 +192,46 @@ class CaptionRegions(_RegionOperator):
             "relabel", default=False, label="Change labels too",
             description="Otherwise the model's own label goes to perceived_label",
         )  # fmt: skip
-        if not ctx.params.get("field"):
-            ctx.params["field"] = fields[0]
+        ctx.params.setdefault("field", fields[0])
 
     def __call__(self, view: Collected, field: str, delegate: bool = False, **settings: Any) -> Any:
         """Caption the labels of `field` in a dataset or a view from Python.
 
         `settings` are the form's: existing, relabel, model, tasks, languages.
         """
-        return _call(self, view, delegate, {"field": field, **settings})
+        return _call(self, view, delegate, {"field": field, **settings}, caption=True)
 
 
 def _request(ctx: Context, *, caption: bool) -> Request:
-    """The request that a form's parameters make. Raises what an impossible one raises."""
-    params = {**ctx.params, "caption": caption}
-    info = registry.resolve_model(params.get("model") or "auto")
-    names = ("field", "caption", "relabel", "device", "geometry", "existing")
-    field = params["field"] if caption else params.get("prompt_field")
+    """The request that a form makes, limited to the selected labels of its field, if there are any."""
+    field = ctx.params.get("field" if caption else "prompt_field")
     selected = [label["label_id"] for label in as_list(ctx.selected_labels) if label.get("field") == field]
-    folder = params.get("mask_folder")
+    return request_of(ctx.params, tuple(selected) or None, caption=caption)
+
+
+def request_of(params: Mapping[str, Any], label_ids: tuple[str, ...] | None, *, caption: bool) -> Request:
+    """The request that parameters make. Raises what an impossible one raises."""
+    if caption and not params.get("field"):
+        raise EnrichError("Got no field; wanted the field whose labels are to be captioned.")
+    info = registry.resolve_model(params.get("model") or "auto")
     return Request(
-        **{name: params[name] for name in names if params.get(name) is not None},
+        **{name: params[name] for name in NAMES if params.get(name) is not None},
+        caption=caption,
         prompt_field=None if caption else params.get("prompt_field") or None,
-        label_ids=tuple(selected) or None,
+        label_ids=label_ids,
         model=info.name,
-        mask_folder=str(Path(folder)) if folder else None,
+        mask_folder=params.get("mask_folder") or None,
         options=checked_options(info, params),
     )
 
 
-def _call(operator: foo.Operator, view: Collected, delegate: bool, settings: dict[str, Any]) -> Any:
-    context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": settings}
-    return foo.execute_operator(operator.uri, context, request_delegation=delegate)
+def _call(operator: foo.Operator, view: Collected, delegate: bool, settings: dict[str, Any], caption: bool) -> Any:
+    """Not through FiftyOne's executor, which ends a call after ten minutes; a delegated one has no such limit."""
+    if delegate:
+        context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": settings}
+        return foo.execute_operator(operator.uri, context, request_delegation=True).result
+    work = Work(view, request_of(settings, None, caption=caption))
+    with fou.ProgressBar(total=len(work.samples)) as bar:
+        for progress in work.steps():
+            bar.update(progress.done - bar.iteration)
+        return vars(progress)
