@@ -157,6 +157,7 @@ class Work:
             fo.Polylines if request.geometry == "polyline" else fo.Detections
         )
         with said_read_only(self.dataset):
+            self.dataset._sample_collection.update_one({"_id": None}, {"$set": {"nothing": None}})  # may it be done?
             self.fields.declare(self.dataset, result)
             key = self._register()
         prompts = request.field if request.caption else request.prompt_field

@@ -41,7 +41,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     plugins = home / "plugins"
     plugins.mkdir()
     (plugins / "pam").symlink_to(ROOT / "fiftyone_plugin")
-    with _mongod(home) as uri, pytest.MonkeyPatch.context() as patch:
+    with Mongod(home) as uri, pytest.MonkeyPatch.context() as patch:
         settings = {
             "FIFTYONE_DATABASE_URI": uri,
             "FIFTYONE_DATABASE_VALIDATION": "false",
@@ -61,11 +61,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield {**os.environ, "HOME": str(home)}
 
 
-class _mongod:
+class Mongod:
     """A MongoDB on a free loopback port, ended when the block ends."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, *options: str) -> None:
+        self.home, self.options = home, options
 
     def __enter__(self) -> str:
         data = self.home / "mongo"
@@ -77,7 +77,7 @@ class _mongod:
             [
                 str(find_mongod()), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1",
                 "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25", "--logpath", str(self.home / "mongod.log"),
-                "--quiet", "--setParameter", "diagnosticDataCollectionEnabled=false",
+                "--quiet", "--setParameter", "diagnosticDataCollectionEnabled=false", *self.options,
             ]
         )  # fmt: skip
         deadline = time.monotonic() + 60

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.factories import FakePlugin
-from tests.fiftyone_plugin.conftest import URI, MakeDataset
+from tests.factories import FakePlugin, write_pictures
+from tests.fiftyone_plugin.conftest import URI, MakeDataset, Mongod
 from tests.fiftyone_plugin.test_perceive import COLOURS, caption, labels, perceive
 
 
@@ -135,6 +137,52 @@ def test_a_read_only_field(fake: FakePlugin, make_dataset: MakeDataset) -> None:
     dataset = make_dataset(1)
     dataset.add_sample_field("regions", fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections, read_only=True)
     assert "'regions' is read-only" in misuse("perceive_regions", dataset)
+
+
+def test_a_read_only_dataset(host: dict[str, str], tmp_path: Path) -> None:
+    """A user of the database who may look at samples and not write them; in a process of its own."""
+    import pymongo
+
+    picture = write_pictures(tmp_path, 1)[0]
+    make = f"import fiftyone as fo; fo.Dataset('d', persistent=True).add_sample(fo.Sample(filepath={str(picture)!r}))"
+    enrich = (
+        "import fiftyone as fo\n"
+        "from fiftyone_plugin.checks import EnrichError\n"
+        "from fiftyone_plugin.work import Request, Work\n"
+        "dataset = fo.load_dataset('d')\n"
+        "try:\n"
+        "    list(Work(dataset, Request(model='lite')).steps())\n"
+        "except EnrichError as error:\n"
+        "    print(error, dataset.get_field('regions'))\n"
+    )
+    looks = {
+        "resource": {"db": "pam", "collection": ""},
+        "actions": ["find", "createIndex", "collStats", "listIndexes"],
+    }
+    opens = {"resource": {"db": "pam", "collection": "datasets"}, "actions": ["find", "update"]}
+    with Mongod(tmp_path, "--auth") as uri:
+        address = uri.removeprefix("mongodb://")
+        pymongo.MongoClient(uri).admin.command("createUser", "boss", pwd="x", roles=["root"])
+        admin = pymongo.MongoClient(f"mongodb://boss:x@{address}").admin
+        admin.command("createRole", "looker", privileges=[looks, opens], roles=["readAnyDatabase"])
+        admin.command("createUser", "guest", pwd="x", roles=["looker"])
+
+        def run(user: str, code: str) -> str:
+            settings = {
+                **host,
+                "FIFTYONE_DATABASE_NAME": "pam",
+                "FIFTYONE_DATABASE_URI": f"mongodb://{user}:x@{address}",
+            }
+            done = subprocess.run(
+                [sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        run("boss", make)
+        said = run("guest", enrich)
+    assert said.startswith("The dataset 'd' is read-only for this user of the database")
+    assert said.rstrip().endswith("None")
 
 
 def test_a_dataset_without_labels_to_caption(fake: FakePlugin, make_dataset: MakeDataset) -> None:

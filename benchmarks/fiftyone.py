@@ -1,0 +1,117 @@
+"""What FiftyOne adds to each picture: the operator's work beside `pam perceive` on the same pictures and prompts.
+
+    make pam-python ARGS="-m benchmarks.fiftyone --pictures 60"
+
+Both go through the pictures side by side, in turn, in one process; nothing is kept in the cache between them. The
+database is a MongoDB that FiftyOne starts for this run. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+PHOTOS = Path(__file__).parent.parent / "tests" / "data"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--pictures", type=int, default=60)
+    parser.add_argument("--model", default="lite")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        os.environ.update(
+            FIFTYONE_DATABASE_DIR=f"{home}/mongo",
+            FIFTYONE_DEFAULT_DATASET_DIR=f"{home}/datasets",
+            FIFTYONE_DO_NOT_TRACK="true",
+            FIFTYONE_SHOW_PROGRESS_BARS="false",
+        )
+        print(json.dumps(measure(args.pictures, args.model, Path(home))))
+
+
+def measure(count: int, model_name: str, home: Path) -> dict[str, object]:
+    import fiftyone as fo
+
+    from fiftyone_plugin.dataset import Samples, SampleSource
+    from fiftyone_plugin.work import Request, Work
+    from pam_core.inference.cache import shared_cache
+    from pam_plugins import registry
+    from pam_plugins.perceive import Options
+    from pam_plugins.results import ResultsFile
+    from pam_plugins.run import run
+
+    dataset = fo.Dataset()
+    dataset.add_samples(samples(count))
+    model = registry.load_model(model_name)
+    shared_cache().max_bytes = 0
+    options = Options()
+    for _ in Work(dataset[:1], Request("warm", "boxes", model=model_name, options=options)).steps(model):
+        pass
+    jobs = SampleSource(Samples(dataset.view()), "boxes").jobs()
+
+    with ResultsFile(home / "results.jsonl") as results:
+        plain = iter(run(jobs, model, options, results))
+        started = time.perf_counter()
+        steps = Work(dataset, Request("regions", "boxes", model=model_name, options=options)).steps(model)
+        next(steps)
+        setup = time.perf_counter() - started
+        seconds: dict[str, list[float]] = {"perceive": [], "fiftyone": []}
+        for number in range(count):
+            pair = [("perceive", plain), ("fiftyone", steps)]
+            for name, work in pair if number % 2 else reversed(pair):
+                seconds[name].append(timed(work))
+        started = time.perf_counter()
+        rest = len(list(steps))
+        finish = time.perf_counter() - started
+    assert rest == 0 and dataset.count("regions.detections") == count
+    totals = {name: sum(each) for name, each in seconds.items()}
+    figures: dict[str, object] = {
+        "benchmark": "fiftyone",
+        "model": model_name,
+        "pictures": count,
+        "overhead": round((totals["fiftyone"] + finish) / totals["perceive"] - 1, 4),
+        "overhead_with_setup": round((totals["fiftyone"] + finish + setup) / totals["perceive"] - 1, 4),
+        "setup_ms": round(1000 * setup),
+        "finish_ms": round(1000 * finish),
+        "rss_mb_peak": round(psutil.Process().memory_info().rss / 2**20),
+    }
+    for name, each in seconds.items():
+        for percent in (50, 95):
+            figures[f"{name}_ms_p{percent}"] = round(1000 * float(np.percentile(each, percent)), 1)
+    return figures
+
+
+def samples(count: int) -> Iterator[object]:
+    """The annotated photographs, one click's box in each."""
+    import fiftyone as fo
+    from PIL import Image
+
+    clicks = [json.loads(line) for line in (PHOTOS / "clicks.jsonl").read_text().splitlines()]
+    for number in range(count):
+        click = clicks[number % len(clicks)]
+        path = PHOTOS / "photos" / click["photo"]
+        with Image.open(path) as photo:
+            width, height = photo.size
+        x1, y1, x2, y2 = click["box"]
+        box = [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
+        yield fo.Sample(
+            filepath=str(path), boxes=fo.Detections(detections=[fo.Detection(label="thing", bounding_box=box)])
+        )
+
+
+def timed(work: Iterator[object]) -> float:
+    started = time.perf_counter()
+    next(work)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
