@@ -80,13 +80,13 @@ def what(label: Any) -> tuple[Any, ...]:
     return (label.label, label.bounding_box, mask, label.confidence, sorted(label.iter_attributes()))
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_killed_in_the_middle_and_on_again(tmp_path: Path, host: dict[str, str]) -> None:
     pictures = make_pictures(tmp_path / "pictures")
     whole, killed = make_dataset(pictures, "whole"), make_dataset(pictures, "killed")
     try:
         undisturbed = start("whole", tmp_path / "whole.log", host)
-        assert undisturbed.wait(900) == 0
+        assert undisturbed.wait(1700) == 0
         log = tmp_path / "killed.log"
         process = start("killed", log, host)
         while not log.exists() or len(log.read_text().splitlines()) < PICTURES // 3:
@@ -98,7 +98,7 @@ def test_killed_in_the_middle_and_on_again(tmp_path: Path, host: dict[str, str])
         saved = killed.exists("regions_run").count()
         perceived = len(log.read_text().splitlines())
         assert 0 < saved < PICTURES
-        assert start("killed", log, host).wait(900) == 0
+        assert start("killed", log, host).wait(1700) == 0
 
         lines = Counter(log.read_text().splitlines())
         assert sum(lines.values()) == PICTURES + perceived - saved  # only what was not saved is done again
