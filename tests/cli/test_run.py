@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import psutil
 import pytest
 
 from pam_core.contracts import Picture, UnsupportedError
+from pam_core.images import read_picture
 from pam_core.masks import Mask
 from pam_core.types import Perception, Prompt, PromptError
 from pam_plugins.perceive import Options, perceive
 from pam_plugins.registry import NotFoundError
 from pam_plugins.results import ResultsFile, read_results
-from pam_plugins.run import Job, Outcome, read_jobs, run
+from pam_plugins.run import READ_AHEAD, Job, Outcome, read_jobs, run
 from tests.factories import FakePlugin, shapes, write_picture, write_pictures
 
 
@@ -339,3 +340,54 @@ def test_ten_thousand_prompts_on_one_picture(tmp_path: Path, fake: FakePlugin) -
     assert fake.model.embeds == 1
     assert len(found.regions) == 10_000
     assert [region.prompt.points[0] for region in found.regions if region.prompt] == [tuple(p) for p in points]
+
+
+# Reading ahead, jobs that cannot be done, masks that stay
+
+
+def test_pictures_are_read_ahead_of_the_model_and_only_a_few(
+    fake: FakePlugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(path: Path) -> Picture:
+        read.append(path.name)
+        return read_picture(path)
+
+    monkeypatch.setattr("pam_plugins.run.read_picture", counted)
+    paths = write_pictures(tmp_path, 12)
+    taken: list[Path] = []
+
+    def jobs() -> Iterator[Job]:
+        for path in paths:
+            taken.append(path)
+            yield Job(path, (Prompt.at(1, 1),))
+
+    outcomes = run(jobs(), fake.model, Options())
+    next(outcomes)
+    assert len(taken) == READ_AHEAD + 1
+    for done, _ in enumerate(outcomes, 2):
+        assert len(read) <= done + READ_AHEAD
+    assert read == [path.name for path in paths]
+
+
+def test_a_job_with_an_error_fails_without_a_look_at_its_picture(fake: FakePlugin, tmp_path: Path) -> None:
+    job = Job(tmp_path / "gone.png", id="7", error="the box has no area")
+    [outcome] = run([job], fake.model, Options())
+    assert outcome.perception.error == f"{tmp_path / 'gone.png'}: the box has no area"
+    assert fake.model.embeds == 0
+
+
+def test_a_mask_stays_as_it_is_where_it_is_not_to_be_redrawn(fake: FakePlugin) -> None:
+    picture, known = shapes(120, 90, 3)
+    part = known[0].mask.copy()
+    part[:, : known[0].centre[0]] = False
+    prompts = [Prompt.from_mask(part), Prompt(box=known[1].box)]
+    kept = perceive(picture, prompts, model=fake.model, options=Options(redraw=False))
+    assert [region.label for region in kept.regions] == ["red", "green"]
+    np.testing.assert_array_equal(kept.regions[0].mask.array, part)
+    np.testing.assert_array_equal(kept.regions[1].mask.array, known[1].mask)
+    assert fake.model.segments == 1
+    drawn = perceive(picture, prompts, model=fake.model)
+    assert fake.model.segments == 3
+    assert drawn.run != kept.run
