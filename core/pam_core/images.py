@@ -12,9 +12,19 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded: 120 megapixels take 360 MB as RGB."""
 
+UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+"""What Pillow recognises by name and cannot decode by itself."""
+
 
 class PictureError(ValueError):
     """A picture that cannot be read: says what was got, what was wanted and what to do."""
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The files of a folder, not of those in it, that are pictures by their suffix, in order of name."""
+    formats = Image.registered_extensions()
+    known = {suffix for suffix, kind in formats.items() if kind in Image.OPEN and kind not in UNREADABLE}
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in known and path.is_file())
 
 
 def read_picture(path: str | Path) -> npt.NDArray[np.uint8]:

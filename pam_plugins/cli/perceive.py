@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 60
 DEFAULT_EXPORTS = ("overlay", "html")
-UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-"""What Pillow recognises by name and cannot decode by itself."""
 
 
 def command(
@@ -158,16 +156,11 @@ def _jobs(
 
 def _pictures(paths: Sequence[Path]) -> list[Path]:
     """The paths with folders replaced by the pictures in them, in order of name."""
-    from PIL import Image
+    from pam_core.images import pictures_in
 
-    formats = Image.registered_extensions()
-    known = {suffix for suffix, kind in formats.items() if kind in Image.OPEN and kind not in UNREADABLE}
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in known and p.is_file())
-        else:
-            found.append(path)
+        found += pictures_in(path) if path.is_dir() else [path]
     return list(dict.fromkeys(found))
 
 
