@@ -29,7 +29,9 @@ TOGETHER = 16
 PART_BYTES = 128 * 2**20
 """Parts are not put together beyond this size."""
 
-READ_ROWS = 256
+GROUP_ROWS = 256
+"""Rows that are read and written at a time."""
+
 _NAME = re.compile(r"part-(\d{9})-(\d{9})\.parquet")
 
 
@@ -170,7 +172,7 @@ class ParquetSink:
             with pq.ParquetFile(path) as file:
                 if file.schema_arrow != SCHEMA:
                     raise StoreError(f"{path} was written by another version; choose an empty folder.")
-                yield from file.iter_batches(READ_ROWS, columns=columns)
+                yield from file.iter_batches(GROUP_ROWS, columns=columns)
         except (OSError, pa.ArrowException) as error:
             self._failed = True
             raise StoreError(
@@ -184,8 +186,8 @@ class ParquetSink:
         try:
             with temporary.open("wb") as file:
                 with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
-                    for batch in batches:
-                        writer.write_batch(batch)
+                    for table in _groups_of_rows(batches):
+                        writer.write_table(table)
                 file.flush()
                 os.fsync(file.fileno())
                 part.size = file.tell()
@@ -200,6 +202,18 @@ class ParquetSink:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _groups_of_rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows in tables that are not too small to be read fast, nor too large for the memory."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(each.num_rows for each in held) >= GROUP_ROWS:
+            yield pa.Table.from_batches(held, SCHEMA)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held, SCHEMA)
 
 
 def _size(parts: Sequence[_Part]) -> int:
