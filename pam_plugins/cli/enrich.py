@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, redirect_stdout
 from typing import TYPE_CHECKING
 
 import typer
@@ -94,7 +95,7 @@ def _run(
 ) -> None:
     done = regions = failed = resumed = 0
     started = time.monotonic()
-    with progress() as shown, ExitStack() as stack:
+    with redirect_stdout(sys.stderr), progress() as shown, ExitStack() as stack:  # Ray tells of dead actors on stdout
         bar = shown.add_task("starting Ray" if actors else "loading the model", total=len(source))
         try:
             steps = stack.enter_context(closing(_steps(source, sink, info, device, options, actors, ray_address)))

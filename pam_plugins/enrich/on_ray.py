@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -128,14 +129,19 @@ def _steps(
         hand_out(under_way[0])
         for _ in range(actors * UNDER_WAY - 1):
             hand_out_more()
-        for expected, (number, perceptions) in enumerate(ray_work.perceive(desk, info.name, options, actors, placed)):
-            while not under_way[0].to_do:
-                yield from under_way.popleft().steps()
-            if number != expected:
-                raise RayError(f"Ray gave the rows of chunk {number}; wanted those of {expected}. Run it again.")
-            ray_work.drop(desk, number)
-            hand_out_more()
-            yield from under_way.popleft().steps(perceptions)
+        with closing(ray_work.perceive(desk, info.name, options, actors, placed)) as seen:
+            for expected, (number, perceptions, failed) in enumerate(seen):
+                while not under_way[0].to_do:
+                    yield from under_way.popleft().steps()
+                if number != expected:
+                    raise RayError(f"Ray gave the rows of chunk {number}; wanted those of {expected}. Run it again.")
+                if len(perceptions) != len(to_do := under_way[0].to_do):
+                    ids = ", ".join(job.id for job in to_do)
+                    reason = failed or f"{ray_work.TRIES} times an actor died over one of these pictures: {ids}."
+                    raise RayError(f"{reason} What is finished is kept; the same command goes on from there.")
+                ray_work.drop(desk, number)
+                hand_out_more()
+                yield from under_way.popleft().steps(perceptions)
         for chunk in under_way:
             if chunk.to_do:
                 raise RayError("Ray ended before all rows were there. Run the same command again: it goes on.")
@@ -152,6 +158,8 @@ def _cluster(actors: int, device: str, address: str | None) -> Iterator[str]:
 
     joined = ray.is_initialized()
     if not joined:
+        if address is not None:
+            _check_reachable(address)
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
             if address is None:
@@ -175,6 +183,19 @@ def _cluster(actors: int, device: str, address: str | None) -> Iterator[str]:
             ray.shutdown()
 
 
+def _check_reachable(address: str) -> None:
+    """Raise RayError where nobody answers at HOST:PORT; Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise RayError(f"Got the Ray address {address!r}; wanted HOST:PORT, or auto for the cluster on this machine.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise RayError(f"Nobody answers at {address} ({error}); wanted the address of a Ray cluster.") from error
+
+
 def _device(actors: int, device: str, there: dict[str, float]) -> str:
     """Where each actor computes: "auto" is a GPU each where there are so many. Raises RayError."""
     cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
@@ -194,9 +215,7 @@ def _sentence() -> Iterator[None]:
     try:
         yield
     except AnyRayError as error:
-        cause = getattr(error, "cause", None) or error
-        said = str(cause).strip().splitlines()
         raise RayError(
-            f"{type(cause).__name__}: {said[-1] if said else 'no reason was given'} "
-            "What is finished is kept; the same command goes on from there."
+            f"Ray failed: {str(error).strip().partition(chr(10))[0]} What is finished is kept; the same command goes "
+            "on from there."
         ) from error

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,13 @@ import ray
 import ray.data
 from ray.data.block import BlockMetadata
 
+from pam_core.contracts import RegionModel
 from pam_core.types import Perception
 from pam_plugins import registry
 from pam_plugins.perceive import Options
 from pam_plugins.run import Job, perceive_job, read_ahead
+
+logger = logging.getLogger(__name__)
 
 TRIES = 4
 """So often are the same jobs given out; a picture that kills whoever looks at it must not do so for ever."""
@@ -59,11 +62,9 @@ class Desk:
             return self.end is None or number < self.end
 
     async def take(self, number: int) -> list[Job]:
+        """The jobs of this number; none where they have been given out too often."""
         self.given[number] += 1
-        if self.given[number] > TRIES:
-            ids = ", ".join(job.id for job in self.jobs[number])
-            raise RuntimeError(f"{TRIES} times an actor died over one of these pictures: {ids}.")
-        return self.jobs[number]
+        return self.jobs[number] if self.given[number] <= TRIES else []
 
     async def drop(self, number: int) -> None:
         self.jobs.pop(number, None)
@@ -93,7 +94,9 @@ class Numbers(ray.data.Datasource):  # type: ignore[misc]
 
 
 class Perceiver:
-    """An actor: a model, loaded once, on one thread or one GPU."""
+    """An actor: a model, loaded once, on one thread or one GPU. What fails is told as a row, for the caller to raise:
+    Ray would wrap it in errors of its own.
+    """
 
     def __init__(self, desk: Any, model: str, options: Options, device: str, folder: str) -> None:
         if Path(folder).is_dir():
@@ -101,16 +104,36 @@ class Perceiver:
         os.environ["OMP_NUM_THREADS"] = "1"
         self.desk = desk
         self.options = options
-        self.model = registry.load_model(model, device)
+        self.model: RegionModel | None = None
+        self.failed = ""
+        try:
+            self.model = registry.load_model(model, device)
+        except Exception as error:  # a provider's own, whatever it is
+            logger.exception("loading %s", model)
+            self.failed = f"The model {model!r} could not be loaded: {type(error).__name__}: {error}."
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)
 
     def __call__(self, numbers: pa.Table) -> pa.Table:
         (number,) = numbers["number"].to_pylist()
-        jobs = ray.get(self.desk.take.remote(number))
-        with closing(read_ahead(jobs)) as readings:
-            found = [perceive_job(job, reading, self.model, self.options)[0] for job, reading in readings]
-        return pa.table({"number": [number], "rows": [[perception.to_line().encode() for perception in found]]})
+        rows: list[bytes] = []
+        failed = self.failed
+        if self.model is not None:
+            jobs = ray.get(self.desk.take.remote(number))
+            try:
+                with closing(read_ahead(jobs)) as readings:
+                    found = [perceive_job(job, reading, self.model, self.options)[0] for job, reading in readings]
+                rows = [perception.to_line().encode() for perception in found]
+            except Exception as error:  # a plugin's mistake
+                logger.exception("chunk %d", number)
+                failed = f"{type(error).__name__}: {error}."
+        return pa.table(
+            {
+                "number": [number],
+                "rows": pa.array([rows], pa.list_(pa.binary())),
+                "failed": pa.array([failed], pa.string()),
+            }
+        )
 
 
 def open_desk() -> Any:
@@ -133,8 +156,11 @@ def drop(desk: Any, number: int) -> None:
 
 def perceive(
     desk: Any, model: str, options: Options, actors: int, device: str
-) -> Iterator[tuple[int, list[Perception]]]:
-    """What was seen in the jobs of 0, 1, 2, ..., in this order."""
+) -> Generator[tuple[int, list[Perception], str]]:
+    """What was seen in the jobs of 0, 1, 2, ..., in this order, or why nothing was.
+
+    Nothing was seen, and no reason is given, where actors died of these jobs `TRIES` times.
+    """
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     said = {"desk": desk, "model": model, "options": options, "device": device, "folder": str(Path.cwd())}
     # No core for the one who counts: all are for those who look.
@@ -153,6 +179,8 @@ def perceive(
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for record in batch.to_pylist():
-            yield record["number"], [Perception.from_json(json.loads(line)) for line in record["rows"]]
+    with closing(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))) as batches:
+        for batch in batches:
+            for record in batch.to_pylist():
+                found = [Perception.from_json(json.loads(line)) for line in record["rows"]]
+                yield record["number"], found, record["failed"]
