@@ -6,13 +6,18 @@ import asyncio
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ListSink, ListSource
 
+from pam_core.types import Perception
 from pam_plugins.enrich import on_ray
-from pam_plugins.enrich.on_ray import CHUNK, LONGEST, RayError, _chunks, _device, enrich
+from pam_plugins.enrich.on_ray import CHUNK, LONGEST, UNDER_WAY, RayError, _chunks, _device, enrich
 from pam_plugins.perceive import Options
 from pam_plugins.run import Job
 from tests.factories import FAKE_INFO, make_perception
@@ -92,6 +97,97 @@ def test_an_address_where_nobody_is() -> None:
 def test_the_module_needs_no_ray() -> None:
     code = "import sys, pam_plugins.enrich.on_ray; assert not {'ray', 'pyarrow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@dataclass
+class Stub:
+    """Stands in for `ray_work`: everything happens at once, in this process; `spoil` may change what comes back."""
+
+    spoil: Callable[[int, list[Perception]], tuple[int, list[Perception], str] | None] | None = None
+    TRIES: int = 4
+    desk: dict[int, list[Job]] = field(default_factory=dict)
+    most: int = 0
+    end: int | None = None
+    closed: bool = False
+
+    def open_desk(self) -> Stub:
+        return self
+
+    def put(self, desk: Stub, number: int, jobs: list[Job]) -> None:
+        self.desk[number] = jobs
+        self.most = max(self.most, len(self.desk))
+
+    def finish(self, desk: Stub, count: int) -> None:
+        self.end = count
+
+    def drop(self, desk: Stub, number: int) -> None:
+        del self.desk[number]
+
+    def perceive(self, *_: object) -> Iterator[tuple[int, list[Perception], str]]:
+        try:
+            number = 0
+            while number != self.end:
+                seen = [make_perception(str(job.path), run=RUN) for job in self.desk[number]]
+                answer = (number, seen, "") if self.spoil is None else self.spoil(number, seen)
+                if answer is None:
+                    return
+                yield answer
+                number += 1
+        finally:
+            self.closed = True
+
+
+RUN = Options().run_id(FAKE_INFO, ())
+
+
+class TestHandingOut:
+    @pytest.fixture
+    def stub(self, monkeypatch: pytest.MonkeyPatch) -> Stub:
+        stub = Stub()
+        monkeypatch.setattr(on_ray, "_cluster", lambda *_: nullcontext("cpu"))
+        monkeypatch.setattr("pam_plugins.enrich.ray_work", stub, raising=False)
+        monkeypatch.setitem(sys.modules, "pam_plugins.enrich.ray_work", stub)
+        return stub
+
+    @pytest.mark.parametrize("count", [1, CHUNK, 3 * CHUNK + 1, 30 * CHUNK])
+    @pytest.mark.parametrize("finished", [(), range(0, 200, 2), range(10), range(5, 200)])
+    def test_rows_in_order_whatever_is_there_already(self, stub: Stub, count: int, finished: Sequence[int]) -> None:
+        there = [(job, make_perception(run=RUN)) for job in numbered(count) if int(job.id) in finished]
+        sink = ListSink(list(there))
+        steps = list(enrich(ListSource(numbered(count)), sink, FAKE_INFO, Options(), 2))
+        assert [step.row and step.row[0].id for step in steps] == [
+            None if int(job.id) in finished else job.id for job in numbered(count)
+        ]
+        assert sink.rows[len(there) :] == [step.row for step in steps if step.row]
+        assert all(Path(seen.image) == job.path for job, seen in sink.rows[len(there) :])
+        assert stub.desk == {}
+
+    def test_a_long_source_is_read_as_the_work_goes_on(self, stub: Stub) -> None:
+        source = ListSource(numbered(10_000))
+        steps = enrich(source, ListSink(), FAKE_INFO, Options(), 2)
+        for _, _ in zip(range(100), steps, strict=False):
+            pass
+        assert source.taken <= 100 + CHUNK * (2 * UNDER_WAY + 1)
+        assert stub.most <= 2 * UNDER_WAY
+        steps.close()
+        assert stub.closed
+
+    @pytest.mark.parametrize(
+        ("answer", "said"),
+        [
+            (lambda number, seen: (number + 1, seen, ""), "Ray gave the rows of chunk 3; wanted those of 2"),
+            (lambda number, seen: (number, [], "The model is ill."), "^The model is ill. What is finished is kept"),
+            (lambda number, seen: (number, [], ""), "4 times an actor died over one of these pictures: 8, 9, 10, 11"),
+            (lambda number, seen: None, "Ray ended before all rows were there"),
+        ],
+    )
+    def test_what_goes_wrong_ends_the_run_and_keeps_the_rows(self, stub: Stub, answer: Any, said: str) -> None:
+        stub.spoil = lambda number, seen: (number, seen, "") if number < 2 else answer(number, seen)
+        sink = ListSink()
+        with pytest.raises(RayError, match=said):
+            list(enrich(ListSource(numbered(40)), sink, FAKE_INFO, Options(), 2))
+        assert sink.ids == [str(number) for number in range(2 * CHUNK)]
+        assert stub.closed
 
 
 class TestDesk:
