@@ -160,9 +160,9 @@ def test_killed_in_the_middle_and_on_again(pam: Pam, whole: pa.Table) -> None:
 
 
 def test_on_ray_with_an_actor_killed_in_the_middle(pam: Pam, whole: pa.Table) -> None:
-    process = pam.start("out", "--actors", "2", seconds=0.02)
+    process = pam.start("out", "--actors", "2", seconds=0.1)
     with suppress_leftovers(process):
-        wait_for(lambda: len(pam.seen()) >= 100 and len({pid for pid, _ in pam.seen()}) == 2, process)
+        wait_for(lambda: len(pam.seen()) >= 60 and len({pid for pid, _ in pam.seen()}) == 2, process)
         assert addresses_listened_at(process.pid) == {"127.0.0.1"}
         victim = pam.seen()[-1][0]
         os.kill(victim, signal.SIGKILL)
@@ -180,7 +180,7 @@ def test_on_ray_with_an_actor_killed_in_the_middle(pam: Pam, whole: pa.Table) ->
 
 
 def test_stopped_on_ray_and_on_again_without(pam: Pam, whole: pa.Table) -> None:
-    process = pam.start("out", "--actors", "2", seconds=0.02)
+    process = pam.start("out", "--actors", "2", seconds=0.1)
     with suppress_leftovers(process) as children:
         wait_for(lambda: list((pam.folder / "out").glob("part-*")), process)
         children.extend(psutil.Process(process.pid).children(recursive=True))
