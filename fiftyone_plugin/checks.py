@@ -11,6 +11,7 @@ import fiftyone.core.media as fom
 from pymongo.errors import OperationFailure
 
 from fiftyone_plugin.prompts import PROMPT_TYPES
+from pam_plugins.enrich.stores import StoreError
 
 RESULT_TYPES = {"mask": fo.Detections, "mask_path": fo.Detections, "polyline": fo.Polylines}
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -19,7 +20,7 @@ NOT_ALLOWED = frozenset({13, 8000})
 RESERVED = frozenset({"id", "filepath", "tags", "metadata", "frames", "group"})
 
 
-class EnrichError(ValueError):
+class EnrichError(StoreError):
     """A dataset that cannot be enriched as asked: says what was got, what was wanted and what to do."""
 
 

@@ -122,7 +122,7 @@ class Work:
         if prompts is not None:
             if request.label_ids is not None:
                 view = view.select_labels(ids=list(request.label_ids), fields=prompts)
-            view = view.match(fo.ViewField(f"{prompts}.{list_of(self.dataset, prompts)}").length() > 0)
+            view = with_labels(view, prompts)
         samples = Samples(view)
         if request.caption or request.existing != "skip" or self.dataset.get_field(request.field) is None:
             return samples, 0
@@ -137,7 +137,7 @@ class Work:
         """Where masks go that are kept as files."""
         if self.request.mask_folder:
             return Path(self.request.mask_folder).expanduser()
-        return Path(fo.config.default_dataset_dir) / "pam_masks" / self.dataset.name / self.request.field
+        return mask_folder(self.dataset, self.request.field)
 
     def wanted(self, label: Label) -> bool:
         """Whether a label is to be looked at."""
@@ -231,6 +231,16 @@ class Work:
             if results is not None and results.perceived:
                 return float(results.seconds) / results.perceived
         return None
+
+
+def with_labels(view: Collected, field: str) -> Collected:
+    """The samples of a view that have labels in this field."""
+    return view.match(fo.ViewField(f"{field}.{list_of(view._dataset, field)}").length() > 0)
+
+
+def mask_folder(dataset: fo.Dataset, field: str) -> Path:
+    """Where masks go that are kept as files, unless the user names a folder: beside FiftyOne's datasets."""
+    return Path(fo.config.default_dataset_dir) / "pam_masks" / dataset.name / field
 
 
 def list_of(dataset: fo.Dataset, field: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
     from pam_core.types import Feedback, Perception, Task
+    from pam_plugins.enrich.stores import Store
 
 hookspec = pluggy.HookspecMarker("pam")
 hookimpl = pluggy.HookimplMarker("pam")
@@ -50,6 +51,11 @@ def pam_postprocessors() -> Sequence[PostProcessor]:  # type: ignore[empty-body]
 @hookspec
 def pam_exporters() -> Sequence[Exporter]:  # type: ignore[empty-body]
     """Formats a run can be saved in."""
+
+
+@hookspec
+def pam_stores() -> Sequence[Store]:  # type: ignore[empty-body]
+    """Kinds of place that `pam enrich` can read pictures from or write rows to."""
 
 
 @hookspec

@@ -28,6 +28,7 @@ BUILTIN_PLUGINS = (
     "pam_plugins.builtin.pam",
     "pam_plugins.builtin.everything",
     "pam_plugins.builtin.exporters",
+    "pam_plugins.builtin.stores",
 )
 
 

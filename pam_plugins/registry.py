@@ -1,14 +1,17 @@
-"""From names to things: models, tasks, proposers, post-processors and exporters, from whichever plugin has them."""
+"""From names to things: models, tasks, proposers, post-processors, exporters, stores, from whichever plugin."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
 from pam_core.types import Task
 from pam_plugins.manager import get_plugins
+
+if TYPE_CHECKING:
+    from pam_plugins.enrich.stores import Store
 
 
 class NotFoundError(LookupError):
@@ -91,6 +94,15 @@ def exporters() -> dict[str, Exporter]:
 
 def exporter(name: str) -> Exporter:
     return _pick("exporter", exporters(), name, "`pam plugins`")
+
+
+def stores() -> dict[str, Store]:
+    """Every registered kind of store by name."""
+    return _by_name("pam_stores")
+
+
+def store(name: str) -> Store:
+    return _pick("kind of store", stores(), name, "`pam plugins`")
 
 
 def _by_name(hook: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from pam_core.types import PERCEPTION_SCHEMA, Perception, SchemaError
+from pam_plugins.locks import lock
 
 _FIRST_BYTES = f'{{"schema":"{PERCEPTION_SCHEMA}"'.encode()
 
@@ -48,16 +49,11 @@ class ResultsFile:
             raise
 
     def _lock(self) -> None:
-        """Keep other processes from writing too; the lock goes with the process. Not on Windows."""
-        with suppress(ImportError):
-            import fcntl
-
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ResultsError(
-                    f"{self.path} is being written by another process; wait for it or choose another --out."
-                ) from error
+        """Keep other processes from writing too."""
+        if not lock(self._file):
+            raise ResultsError(
+                f"{self.path} is being written by another process; wait for it or choose another --out."
+            )
 
     def _take_stock(self) -> None:
         offset = 0

@@ -6,7 +6,9 @@ colour. Importing this module needs numpy, OpenCV and Pillow only.
 
 from __future__ import annotations
 
+import os
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,16 +139,21 @@ class FakeModel:
     """Finds the area of one colour that a prompt is on and calls it by its colour.
 
     A box finds the area it fits best. Points on the background are taken away from those on the foreground. Every
-    call counts: `embeds`, `segments` (prompts) and `describes` (regions). `seconds` is slept for each picture.
+    call counts: `embeds`, `segments` (prompts) and `describes` (regions). `seconds` is slept for each picture. To the
+    file `log`, each process adds a line for each picture: its own id and a digest of the picture.
     """
 
-    def __init__(self, info: ModelInfo = FAKE_INFO, seconds: float = 0.0) -> None:
+    def __init__(self, info: ModelInfo = FAKE_INFO, seconds: float = 0.0, log: str | None = None) -> None:
         self.info = info
         self.seconds = seconds
+        self.log = log
         self.embeds = self.segments = self.describes = 0
 
     def embed(self, picture: Picture) -> FakeEmbedding:
         self.embeds += 1
+        if self.log is not None:
+            with Path(self.log).open("a") as file:
+                file.write(f"{os.getpid()} {zlib.crc32(picture.tobytes()):08x}\n")
         time.sleep(self.seconds)
         areas = np.zeros(picture.shape[:2], np.int32)
         nearest = _nearest_colour(picture)

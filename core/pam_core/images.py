@@ -15,9 +15,19 @@ ORIENTATION = 0x0112
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """The EXIF tag of a picture's orientation, and the values that swap width and height."""
 
+UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+"""What Pillow recognises by name and cannot decode by itself."""
+
 
 class PictureError(ValueError):
     """A picture that cannot be read: says what was got, what was wanted and what to do."""
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The files of a folder, not of those in it, that are pictures by their suffix, in order of name."""
+    formats = Image.registered_extensions()
+    known = {suffix for suffix, kind in formats.items() if kind in Image.OPEN and kind not in UNREADABLE}
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in known and path.is_file())
 
 
 def read_picture(path: str | Path) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from pam_plugins.cli import inspect, perceive, video
+from pam_plugins.cli import enrich, inspect, perceive, video
 from pam_plugins.manager import get_plugins
 from pam_plugins.version import VERSION
 
@@ -36,6 +36,7 @@ def _root(
 
 
 app.command("perceive")(perceive.command)
+app.command("enrich")(enrich.command)
 app.command("video")(video.command)
 app.command("models")(inspect.models)
 app.command("plugins")(inspect.plugins)

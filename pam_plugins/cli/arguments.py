@@ -1,16 +1,31 @@
-"""What commands have in common: numbers and masks from options, and loading a model."""
+"""What commands have in common: languages, numbers and masks from options, choosing and loading a model."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pam_plugins.cli.console import FAILED, fail
+from pam_plugins.cli.console import FAILED, fail, note
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pam_core.contracts import ModelInfo, RegionModel
     from pam_core.masks import Mask
+
+
+def languages(text: str) -> tuple[str, ...]:
+    """The codes in `--lang en,zh`."""
+    return tuple(code.strip() for code in text.split(",") if code.strip())
+
+
+def choose(name: str) -> ModelInfo:
+    """The model called `name`; of "auto" the user is told what it is. Raises NotFoundError and NotReadyError."""
+    from pam_plugins.registry import resolve_model
+
+    info = resolve_model(name)
+    if name == "auto":
+        note(f"Model: {info.name}, {info.description}. `pam models` lists others and how to get them.")
+    return info
 
 
 def numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> list[float]:

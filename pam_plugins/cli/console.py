@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
@@ -22,6 +23,19 @@ def fail(message: object, code: int = MISUSED) -> NoReturn:
 def note(message: object) -> None:
     """One line of information on stderr."""
     err.print(f"[dim]{plain(message)}[/]", soft_wrap=True, highlight=False)
+
+
+def progress() -> Progress:
+    """A bar on stderr that counts what is done, gone when it is; nothing where stderr is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
 
 
 def plain(message: object) -> str:

@@ -42,6 +42,7 @@ def plugins() -> None:
         "exporters": registry.exporters(),
         "proposers": registry.proposers(),
         "post-processors": registry.postprocessors(),
+        "stores": registry.stores(),
     }
     registry.model_infos()  # asked, so that a plugin whose hook fails is seen below
     table = Table("plugin", "from", "state", "hooks", box=None, pad_edge=False, header_style="bold")

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from pam_plugins.cli.arguments import load, numbers, read_mask
-from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, plain
+from pam_plugins.cli.arguments import choose, languages, load, numbers, read_mask
+from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, plain, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 60
 DEFAULT_EXPORTS = ("overlay", "html")
-UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-"""What Pillow recognises by name and cannot decode by itself."""
 
 
 def command(
@@ -65,22 +62,20 @@ def command(
     from pam_core.devices import DeviceError
     from pam_core.types import PromptError
     from pam_plugins.perceive import Options
-    from pam_plugins.registry import NotFoundError, NotReadyError, resolve_model
+    from pam_plugins.registry import NotFoundError, NotReadyError
     from pam_plugins.results import ResultsError
 
     options = Options(
         tasks=tuple(task) or None,
-        languages=tuple(code.strip() for code in lang.split(",") if code.strip()),
+        languages=languages(lang),
         proposer=proposer,
         postprocess=tuple(postprocess),
     )
     try:
         options = replace(options, generation=_generation(max_tokens, temperature, top_p, repetition_penalty, seed))
         jobs = _jobs(images or [], prompts, _prompts(point, box, mask), everything)
-        info = resolve_model(model)
+        info = choose(model)
         options.tasks_for(info)
-        if model == "auto":
-            note(_chosen(info))
         if export and save is None:
             raise PromptError(f"Got --export {export[0]} and no folder; wanted --save DIR too.")
         _run(jobs, info, device, compile, options, out_file, save, tuple(dict.fromkeys(export)) or DEFAULT_EXPORTS)
@@ -107,10 +102,6 @@ def _generation(
         else:
             general = int(number)
     return Generation(general, temperature, top_p, repetition_penalty, seed, by_task)
-
-
-def _chosen(info: ModelInfo) -> str:
-    return f"Model: {info.name}, {info.description}. `pam models` lists others and how to get them."
 
 
 def _prompts(points: list[str], boxes: list[str], masks: list[Path]) -> tuple[Prompt, ...]:
@@ -158,16 +149,11 @@ def _jobs(
 
 def _pictures(paths: Sequence[Path]) -> list[Path]:
     """The paths with folders replaced by the pictures in them, in order of name."""
-    from PIL import Image
+    from pam_core.images import pictures_in
 
-    formats = Image.registered_extensions()
-    known = {suffix for suffix, kind in formats.items() if kind in Image.OPEN and kind not in UNREADABLE}
     found: list[Path] = []
     for path in paths:
-        if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.suffix.lower() in known and p.is_file())
-        else:
-            found.append(path)
+        found += pictures_in(path) if path.is_dir() else [path]
     return list(dict.fromkeys(found))
 
 
@@ -190,21 +176,11 @@ def _run(
         results = stack.enter_context(ResultsFile(out_file)) if out_file is not None else None
         stack.enter_context(_sentence_for(save))  # closing a writer may write too
         writers: list[ExportWriter] = [stack.enter_context(closing(w)) for w in _writers(save, exports)]
-        progress = stack.enter_context(
-            Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=err,
-                transient=True,
-                disable=not err.is_terminal,
-            )
-        )
-        bar = progress.add_task("loading the model", total=len(jobs))
+        shown = stack.enter_context(progress())
+        bar = shown.add_task("loading the model", total=len(jobs))
         try:
             model = load(info, device, compile)
-            progress.update(bar, description="perceiving")
+            shown.update(bar, description="perceiving")
             for outcome in run(jobs, model, options, results, writers):
                 perception = outcome.perception
                 finished += perception.error is None
@@ -214,7 +190,7 @@ def _run(
                 if perception.error is not None:
                     err.print(f"[red]failed[/] {plain(perception.error)}", soft_wrap=True, highlight=False)
                 _add_rows(table, perception)
-                progress.advance(bar)
+                shown.advance(bar)
         except KeyboardInterrupt:
             kept = f"; they are in {out_file}, and the same command goes on from there" if out_file else ""
             fail(f"stopped: {finished} of {len(jobs)} pictures are finished{kept}.", INTERRUPTED)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from pam_plugins.cli.arguments import load, numbers, read_mask
+from pam_plugins.cli.arguments import languages, load, numbers, read_mask
 from pam_plugins.cli.console import FAILED, fail, note
 from pam_plugins.cli.video_run import Outputs, run
 
@@ -53,12 +53,12 @@ def command(
     from pam_plugins.registry import NotFoundError
     from pam_plugins.results import ResultsError
 
-    languages = tuple(code.strip() for code in lang.split(",") if code.strip())
+    codes = languages(lang)
     outputs = Outputs(out_file, mp4, mot, tracks)
     try:
         rule = EventRule() if clip is None else EventRule(min_frames=clip, max_frames=clip)
         wanted = _prompts(point, box, mask, prompts)
-        info = _choose(model, () if no_captions else languages)
+        info = _choose(model, () if no_captions else codes)
         frames = _source(source, start, end, every)
         _check(wanted, info, frames, every)
         _check_outputs(outputs, source)
@@ -67,7 +67,7 @@ def command(
         following = load(info, device, False)
         if not isinstance(following, VideoModel):
             raise VideoError(f"The model {info.name!r} says that it follows objects and does not; choose another.")
-        session = StreamSession(following, languages=languages, rule=rule, captions=not no_captions)
+        session = StreamSession(following, languages=codes, rule=rule, captions=not no_captions)
         with closing(session):
             for track_id, prompt, frame in wanted:
                 session.prompt(track_id, prompt, frame)

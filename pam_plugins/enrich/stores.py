@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pam_core.types import Perception
 from pam_plugins.run import Job
 
 Row = tuple[Job, Perception]
 """What became of one job. The job's id is the row's."""
+
+
+class StoreError(RuntimeError):
+    """A source or a sink that cannot be used: says what was got, what was wanted and what to do."""
 
 
 class Source(Protocol):
@@ -19,7 +23,10 @@ class Source(Protocol):
         """How many jobs there are."""
 
     def jobs(self) -> Iterator[Job]:
-        """The jobs, each with an id of its own; one that cannot be done says why in `Job.error`."""
+        """The jobs, each with an id of its own; one that cannot be done says why in `Job.error`.
+
+        They are taken one by one as the work goes on, so a source need not hold them all. Raises StoreError.
+        """
 
 
 class Sink(Protocol):
@@ -29,7 +36,21 @@ class Sink(Protocol):
         """The ids of the rows that are there without an error, each with the id of the run that made it."""
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Write rows, in place of those of the same id. They are safe when this returns."""
+        """Write rows, in place of those of the same id. They are safe when this returns. Raises StoreError."""
 
     def close(self) -> None:
-        """Finish. Always called."""
+        """Finish. Always called, after a failed write too. Raises StoreError."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """A kind of place where data sets are. `address` is what the user writes after the kind's name and a colon."""
+
+    name: str
+    description: str
+
+    def source(self, address: str) -> Source:
+        """The data set there, to read pictures from. Raises StoreError, and UnsupportedError where it cannot be."""
+
+    def sink(self, address: str) -> Sink:
+        """The data set there, to write rows to. Raises StoreError, and UnsupportedError where it cannot be."""

@@ -39,7 +39,7 @@ def fake() -> Iterator[FakePlugin]:
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a process that has the same plugin installed, under the entry point `fake`.
 
-    FAKE_SECONDS is how long its model takes for each picture.
+    FAKE_SECONDS is how long its model takes for each picture, FAKE_LOG the file that it logs them in.
     """
     site = tmp_path / "site"
     info = site / "fake_pam-1.0.dist-info"
@@ -49,7 +49,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
     (site / "fake_pam.py").write_text(
         "import os\n"
         "from tests.factories import FakeModel, FakePlugin\n"
-        "plugin = FakePlugin(FakeModel(seconds=float(os.environ.get('FAKE_SECONDS', '0'))))\n"
+        "model = FakeModel(seconds=float(os.environ.get('FAKE_SECONDS', '0')), log=os.environ.get('FAKE_LOG'))\n"
+        "plugin = FakePlugin(model)\n"
     )
     paths = [str(site), str(ROOT), str(ROOT / "core")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PAM_PLUGINS": "fake", "COLUMNS": "200"}

@@ -18,9 +18,10 @@ import typer
 from fakes import ROOT, FakeModel, FakePlugin, fake_info
 from typer.testing import CliRunner
 
-from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
+from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel, UnsupportedError
 from pam_core.types import Feedback, Perception, Prompt, Task, Verdict
 from pam_plugins import hookspecs, perceive, registry
+from pam_plugins.enrich.stores import Store, StoreError
 from pam_plugins.manager import Plugins
 
 DOCUMENT = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
@@ -85,7 +86,7 @@ def differences(document: str) -> list[str]:
 
 
 def test_there_are_hooks_to_describe() -> None:
-    assert len(specified()) == 9
+    assert len(specified()) == 10
     assert specified()["pam_load_model"] == ("name", "device", "compile")
 
 
@@ -155,6 +156,7 @@ def example_of(hook: str) -> str:
         ("pam_proposers", Proposer),
         ("pam_postprocessors", PostProcessor),
         ("pam_exporters", Exporter),
+        ("pam_stores", Store),
     ],
 )
 def test_examples_that_list_things_list_the_right_things(hook: str, kind: type, run_code: Any) -> None:
@@ -195,6 +197,18 @@ def test_the_example_of_pam_exporters_exports(run_code: Any, perception: Percept
     writer.write(perception, None)
     writer.close()
     assert (tmp_path / "labels.txt").read_text(encoding="utf-8") == "a.png: Fake\n"
+
+
+def test_the_example_of_pam_stores_is_a_source(run_code: Any, tmp_path: Any) -> None:
+    (store,) = run_code(example_of("pam_stores")).pam_stores()
+    with pytest.raises(StoreError, match=r"none\.txt: No such file"):
+        store.source(str(tmp_path / "none.txt"))
+    (tmp_path / "list.txt").write_text("a.png\nb.png\n", encoding="utf-8")
+    source = store.source(str(tmp_path / "list.txt"))
+    assert len(source) == 2
+    assert [job.id for job in source.jobs()] == ["a.png", "b.png"]
+    with pytest.raises(UnsupportedError, match="source only"):
+        store.sink("list.txt")
 
 
 def test_the_example_of_pam_perceived_tells(

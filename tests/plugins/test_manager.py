@@ -18,7 +18,7 @@ from pam_plugins import hookimpl
 def pam_tasks():
     return [Task("{task}", "for a test")]
 """
-BUILTIN = ["tasks", "lite", "pam", "everything", "exporters"]
+BUILTIN = ["tasks", "lite", "pam", "everything", "exporters", "stores"]
 MODELS = {"lite", "pam-3b", "pam-1.5b"}
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from fakes import ROOT, environment
 
-HEAVY = ("torch", "transformers", "cv2", "supervision", "onnxruntime", "rapidocr")
+HEAVY = ("torch", "transformers", "cv2", "supervision", "onnxruntime", "rapidocr", "pyarrow", "ray", "pandas")
 SPY = """
 import json, runpy, sys
 
@@ -77,7 +77,7 @@ def test_the_network_is_left_alone(statement: str, arguments: tuple[str, ...]) -
     assert spy(statement, *arguments)["network"] == []
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("perceive", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("perceive", "--help"), ("enrich", "--help")])
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert spy(RUN, *arguments)["heavy"] == []
 
