@@ -1,0 +1,88 @@
+"""FiftyOne datasets as sources and sinks of `pam enrich`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from pam_plugins.cli import app
+from pam_plugins.enrich.local import enrich
+from pam_plugins.perceive import Options
+from pam_plugins.run import Job
+from tests.factories import FakePlugin, write_pictures
+from tests.fiftyone_plugin.conftest import MakeDataset
+from tests.fiftyone_plugin.test_perceive import COLOURS, labels
+
+
+def pam_enrich(source: str, sink: str) -> Any:
+    return CliRunner().invoke(app, ["enrich", source, sink, "--model", "fake"])
+
+
+def test_the_command_goes_from_dataset_to_dataset_and_to_parquet(
+    fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as parquet
+
+    dataset = make_dataset(4)
+    dataset.save_view("two", dataset[1:3])
+    done = pam_enrich(f"fiftyone:{dataset.name}@two/boxes", f"fiftyone:{dataset.name}/found")
+    assert done.exit_code == 0, done.output
+    assert labels(dataset, "found") == [None, COLOURS, COLOURS, None]
+    embeds = fake.model.embeds
+    done = pam_enrich(f"fiftyone:{dataset.name}/boxes", f"fiftyone:{dataset.name}/found")
+    assert done.exit_code == 0, done.output
+    assert labels(dataset, "found") == [COLOURS] * 4
+    assert fake.model.embeds <= embeds + 2
+    done = pam_enrich(f"fiftyone:{dataset.name}/boxes", f"parquet:{tmp_path / 'out'}")
+    assert done.exit_code == 0, done.output
+    table = parquet.read_table(tmp_path / "out")
+    assert table["id"].to_pylist() == dataset.values("id")
+    assert [[region["label"] for region in row] for row in table["regions"].to_pylist()] == [COLOURS] * 4
+
+
+def test_pictures_the_dataset_does_not_have_are_added_once(
+    fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    from fiftyone_plugin.stores import FiftyOneStore
+
+    dataset = make_dataset(1)
+    pictures = write_pictures(tmp_path / "pictures", 2)
+    jobs = [Job(path, id=f"row {number}") for number, path in enumerate(pictures)]
+
+    class Rows:
+        def __len__(self) -> int:
+            return len(jobs)
+
+        def jobs(self) -> Any:
+            return iter(jobs)
+
+    for expected in (2, 0):
+        before = fake.model.embeds
+        sink = FiftyOneStore().sink(f"{dataset.name}/found")
+        for _ in enrich(Rows(), sink, fake.model, Options()):
+            pass
+        sink.close()
+        assert fake.model.embeds - before == expected
+        dataset.reload()
+        assert dataset.values("found_source") == [None, "row 0", "row 1"]
+        assert dataset.exists("found_run").count() == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("fiftyone:no such", "There is no FiftyOne dataset 'no such'"),
+        ("fiftyone:{name}@gone", "has no saved view 'gone'"),
+        ("fiftyone:{name}/scene", "There is no field 'scene'"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path, address: str, said: str
+) -> None:
+    dataset = make_dataset(1)
+    done = pam_enrich(address.format(name=dataset.name), f"parquet:{tmp_path / 'out'}")
+    assert done.exit_code != 0
+    assert said in " ".join(done.output.split())
