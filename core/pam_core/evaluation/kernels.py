@@ -33,9 +33,10 @@ def are_recorded(device: str) -> bool:
 
 
 def attend_as_recorded(model: PamModel) -> None:
-    """Where the reference has no CUDA it switches torch's fused attention off, but for the image encoder's."""
+    """Where the reference has no CUDA it switches torch's fused attention off in these parts. In SAM 2's memory
+    too, but that is computed in another order here.
+    """
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    sam = model.vision.sam
-    for part in (sam.sam_mask_decoder.transformer, sam.memory_attention, model.perceiver):
+    for part in (model.vision.sam.sam_mask_decoder.transformer, model.perceiver):
         part.forward = sdpa_kernel(SDPBackend.MATH)(part.forward)  # type: ignore[method-assign]
