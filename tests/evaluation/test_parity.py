@@ -1,14 +1,23 @@
-"""This installation computes what the reference computed. The tolerances are those of `pam parity`."""
+"""This installation computes what the reference computed. The tolerances are those of `pam parity`.
+
+A process of its own can choose the kernels that the reference computed with; here they are the machine's own.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pam_core.evaluation import kernels
+from pam_core.evaluation.comparison import compare
 from pam_core.evaluation.parity import run_cases
 from pam_core.model.location import CheckpointError
 from tests.tiny_pam import FOLDER
@@ -34,6 +43,47 @@ def test_a_case_is_as_the_reference_computed_it(case: str) -> None:
     assert [(d.name, d.relative) for d in report.differences if not d.ok] == []
     assert report.ids_equal is not False
     assert report.ok
+
+
+@pytest.mark.parametrize("cases", [CASES, *(pytest.param([case], id=case, marks=pytest.mark.e2e) for case in LONGER)])
+def test_with_the_recorded_kernels_every_case_passes_without_exceptions(cases: Sequence[str]) -> None:
+    command = "from pam_plugins.cli import main; main()"
+    ran = subprocess.run(
+        [sys.executable, "-c", command, "parity", str(FOLDER), "--cases", ",".join(cases), "--json"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads(ran.stdout)
+    if not report["recorded_kernels"]:
+        pytest.skip("this processor has no AVX2")
+    off = {case["case"]: [name for name, t in case["tensors"].items() if not t["ok"]] for case in report["cases"]}
+    assert off == {case: [] for case in cases}
+    assert report["ok"] and ran.returncode == 0
+
+
+@pytest.mark.parametrize(("same_kernels", "ok"), [(True, False), (False, True)])
+def test_a_presence_near_0_is_measured_against_1_only_with_other_kernels(same_kernels: bool, ok: bool) -> None:
+    got, recorded = ({"object_score_logits.0": torch.tensor([[value]])} for value in (0.011006, 0.011))
+    assert compare("near", got, recorded, True, same_kernels).ok == ok
+
+
+def test_kernels_are_chosen_only_before_torch_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    kernels.choose_recorded()
+    assert os.environ == {}
+    monkeypatch.delitem(sys.modules, "torch")
+    kernels.choose_recorded()
+    assert os.environ == {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "OMP_NUM_THREADS": "2"}
+
+
+def test_kernels_that_the_user_chose_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {"ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "1"}
+    monkeypatch.setattr(os, "environ", dict(chosen))
+    monkeypatch.delitem(sys.modules, "torch")
+    kernels.choose_recorded()
+    assert os.environ == chosen
 
 
 @pytest.fixture

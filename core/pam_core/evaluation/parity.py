@@ -1,15 +1,13 @@
 """Runs a model beside what the reference computed for it, stage by stage, and says how far apart they are.
 
-A folder of cases is a checkpoint with `cases.json` and a file of recorded tensors a case. A tensor is recorded whole
-(`NAME.i`, i counting the calls of that stage), thinned out (`NAME.i@sN`: every N-th element of the last two axes, or
-of the tokens), or as mean, deviation, mean magnitude, minimum and maximum (`NAME.i#stats`).
+A folder of cases is a checkpoint with `cases.json` and a file of recorded tensors a case (`comparison` says of what
+form).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from pam_core.contracts import Generation, ModelInfo, Picture
+from pam_core.evaluation import kernels
+from pam_core.evaluation.comparison import NORM, CaseReport, compare, compare_half
 from pam_core.inference.decoding import Branch, generate
 from pam_core.inference.image import AFTER_IMAGE, BEFORE_IMAGE
 from pam_core.inference.video import PamVideoModel, PerceivedFrame, clip_sequence, sample_frames
@@ -43,62 +43,7 @@ from pam_core.training.conversations import IMAGE, PLACEHOLDER
 from pam_core.training.forward import loss_and_logits, make_batch, region_sequences
 from pam_core.types import Prompt
 
-TOLERANCE = 2e-4
-MASK_TOLERANCE = 1e-3
-GRADIENT_TOLERANCE = 1e-3
-PIXEL_TOLERANCE = 1e-3
-HALF_SLACK = 3.0
-"""Largest differences, relative to the largest value of a tensor (or to 1 for the logit of presence, a single value).
-In bfloat16 a tensor may be this many times as far from the reference's as the reference's own float32 is: the
-roundings of two implementations have nothing to do with each other. Of a frame's mask, one pixel in 1,000 may differ.
-"""
-
-PRESENCE = frozenset({"object_score_logits", "object_scores"})
-MASKS = frozenset({"dec_masks4", "low_res_mask", "mask_logits"})
 HALF = "_bf16"
-NORM = "grad_norm."
-PACKED = "video_masks_packed"
-BY_TOKEN = frozenset({"visual_tokens_out", "proj_img", "inputs_embeds"})
-EXACT = frozenset({"generated_ids", "input_ids", "labels", "attention_mask"})
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far one tensor is from the recorded one: `absolute`, and `relative` to the recorded one's largest value."""
-
-    name: str
-    absolute: float
-    relative: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        return self.relative <= self.tolerance
-
-
-@dataclass(frozen=True)
-class CaseReport:
-    """What became of a case. `ids_equal` is None where ids are not compared; `error` says why it could not be run."""
-
-    name: str
-    differences: Sequence[Difference] = field(default_factory=tuple)
-    ids_equal: bool | None = None
-    error: str | None = None
-
-    @property
-    def ok(self) -> bool:
-        return self.error is None and self.ids_equal is not False and all(d.ok for d in self.differences)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "case": self.name,
-            "ok": self.ok,
-            "ids_equal": self.ids_equal,
-            "error": self.error,
-            "tensors": {
-                d.name: {"absolute": d.absolute, "relative": d.relative, "ok": d.ok} for d in self.differences
-            },
-        }
 
 
 def run_cases(folder: Path, names: Sequence[str] | None = None, device: str = "cpu") -> Iterator[CaseReport]:
@@ -113,6 +58,7 @@ def run_cases(folder: Path, names: Sequence[str] | None = None, device: str = "c
     if unknown:
         raise CheckpointError(f"{folder}: has no case {', '.join(unknown)}; it has {', '.join(cases)}.")
     models: dict[torch.dtype, PamModel] = {}
+    same = kernels.are_recorded(device)
     for name in names or cases:
         run = _runner(cases[name])
         if run is None:
@@ -122,13 +68,15 @@ def run_cases(folder: Path, names: Sequence[str] | None = None, device: str = "c
         dtype = torch.bfloat16 if name.endswith(HALF) else torch.float32
         if dtype not in models:
             models[dtype] = PamModel.from_pretrained(folder, device=device, dtype=dtype)
+            if same:
+                kernels.attend_as_recorded(models[dtype])
         recorded = _recorded(folder, name, cases[name])
         got, texts = run(folder, cases[name], models[dtype], recorded)
         if dtype == torch.float32:
             said = [text.strip() for text in cases[name].get("text", ())]
-            yield _compare(name, got, recorded, texts is None or texts == said)
+            yield compare(name, got, recorded, texts is None or texts == said, same)
         else:
-            yield _compare_half(name, got, recorded, _recorded(folder, name.removesuffix(HALF), {}))
+            yield compare_half(name, got, recorded, _recorded(folder, name.removesuffix(HALF), {}))
 
 
 Outcome = tuple[dict[str, Tensor], list[str] | None]
@@ -149,70 +97,6 @@ def _recorded(folder: Path, name: str, case: Mapping[str, Any]) -> dict[str, Ten
     """A case's tensors, and the norms of gradients that stand beside it."""
     norms = {f"{NORM}{key}": torch.tensor([value]) for key, value in case.get("grad_norms", {}).items()}
     return read_weights(folder / f"{name}.safetensors") | norms
-
-
-def _compare(name: str, got: Mapping[str, Tensor], recorded: Mapping[str, Tensor], texts_equal: bool) -> CaseReport:
-    exact = [torch.equal(got[key].cpu().to(recorded[key].dtype), recorded[key]) for key in recorded if key in EXACT]
-    # Some gradients are nothing but rounding (keys' biases, say): a norm is judged against the largest of them too.
-    norm = 1e-3 * max((float(value) for key, value in recorded.items() if key.startswith(NORM)), default=0.0)
-    differences = [
-        _difference(key, got, recorded[key], _tolerance(key), norm if key.startswith(NORM) else 0.0)
-        for key in recorded
-        if key not in EXACT
-    ]
-    return CaseReport(name, differences, all(exact) and texts_equal if exact else None)
-
-
-def _compare_half(
-    name: str, got: Mapping[str, Tensor], recorded: Mapping[str, Tensor], single: Mapping[str, Tensor]
-) -> CaseReport:
-    """One rounding may turn a word, and all the words after it: neither ids nor the logits of later steps."""
-    differences = []
-    for key in recorded:
-        if key in single and single[key].shape == recorded[key].shape and key not in {*EXACT, "step_logits"}:
-            apart = float((single[key].double() - recorded[key].double()).abs().max())
-            largest = float(recorded[key].double().abs().max())
-            differences.append(
-                _difference(key, got, recorded[key], TOLERANCE + HALF_SLACK * apart / max(largest, 1e-12))
-            )
-    return CaseReport(name, differences)
-
-
-def _tolerance(key: str) -> float:
-    stage = key.split(".", maxsplit=1)[0]
-    return MASK_TOLERANCE if stage in MASKS else GRADIENT_TOLERANCE if stage.startswith("grad") else TOLERANCE
-
-
-def _difference(
-    key: str, got: Mapping[str, Tensor], recorded: Tensor, tolerance: float, least: float = 0.0
-) -> Difference:
-    """The largest difference, also relative to the largest value or, where that is less, to `least`."""
-    name, _, thinned = key.partition("@s")
-    name, _, stats = name.partition("#")
-    if name == PACKED and name in got:
-        pixels = got[name].flatten(1).cpu()  # (frames, H * W)
-        bits = torch.from_numpy(np.unpackbits(recorded.numpy(), axis=1)[:, : pixels.shape[1]]).bool()
-        worst = float((pixels != bits).float().mean(dim=1).max())
-        return Difference(f"{key} (share of pixels)", worst, worst, tolerance)
-    if name not in got:
-        return Difference(f"{key} (not computed)", float("inf"), float("inf"), tolerance)
-    tensor, recorded = got[name].detach().cpu().double(), recorded.double()
-    if name.split(".")[0] in PRESENCE:
-        least = 1.0
-    largest = max(float(tensor.abs().max()), least, 1e-12)
-    if stats:
-        tensor = torch.stack(
-            [tensor.mean(), tensor.std(correction=0), tensor.abs().mean(), tensor.min(), tensor.max()]
-        )
-    elif thinned:
-        step = int(thinned)
-        by_token = name.split(".")[0] in BY_TOKEN
-        tensor = tensor[:, ::step] if by_token else tensor[..., ::step, ::step]
-    if tensor.shape != recorded.shape:
-        wanted = f"{key} ({list(tensor.shape)} for {list(recorded.shape)})"
-        return Difference(wanted, float("inf"), float("inf"), tolerance)
-    absolute = float((tensor - recorded).abs().max())
-    return Difference(key, absolute, absolute / largest, tolerance)
 
 
 @torch.inference_mode()

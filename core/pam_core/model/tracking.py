@@ -16,6 +16,7 @@ from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor
 from torch.nn import functional as F
 
+from pam_core.model.memory_attention import attend_memory
 from pam_core.model.vision import Decoded, ImageFeatures, PromptTensors, VisionTower
 
 MOST_POINTERS = 16
@@ -213,17 +214,15 @@ class SamTracker:
             memory.append(split_up.transpose(1, 2).flatten(0, 1))  # (P * split, N, m)
             places.append(sam.obj_ptr_tpos_proj(sines).repeat_interleave(split, dim=0))
             pieces = len(memory[1])
-        flat = features.coarse.flatten(2).permute(2, 0, 1).expand(-1, count, -1)
-        where = features.position.flatten(2).permute(2, 0, 1).expand(-1, count, -1)
-        out = sam.memory_attention(
-            curr=[flat],
-            curr_pos=[where],
-            memory=torch.cat(memory),
-            memory_pos=torch.cat(places),
-            num_obj_ptr_tokens=pieces,
+        out = attend_memory(
+            sam.memory_attention,
+            features.coarse.flatten(2).transpose(1, 2),
+            features.position.flatten(2).transpose(1, 2),
+            torch.cat(memory).transpose(0, 1),
+            torch.cat(places).transpose(0, 1),
+            pieces,
         )
-        conditioned: Tensor = out.permute(1, 2, 0).unflatten(2, grid)
-        return conditioned
+        return out.transpose(1, 2).reshape(count, -1, *grid)
 
 
 def _joined(parts: Sequence[Looked]) -> Looked:

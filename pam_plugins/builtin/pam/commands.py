@@ -12,7 +12,7 @@ from rich.table import Table
 from pam_plugins.cli.console import FAILED, INTERRUPTED, fail, note, out
 
 if TYPE_CHECKING:
-    from pam_core.evaluation.parity import CaseReport
+    from pam_core.evaluation.comparison import CaseReport
 
 
 def download(
@@ -58,6 +58,9 @@ def parity(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of tables."),
 ) -> None:
     """Compare this installation with what the reference computed, tensor by tensor."""
+    from pam_core.evaluation import kernels
+
+    kernels.choose_recorded()
     from pam_core.devices import DeviceError, resolve_device
     from pam_core.evaluation.parity import run_cases
     from pam_core.model.location import CheckpointError
@@ -65,17 +68,21 @@ def parity(
     names = [name.strip() for name in cases.split(",") if name.strip()] if cases else None
     reports: list[CaseReport] = []
     try:
-        for report in run_cases(folder, names, str(resolve_device(device))):
+        resolved = str(resolve_device(device))
+        for report in run_cases(folder, names, resolved):
             reports.append(report)
             if not as_json:
                 _show(report)
     except (CheckpointError, DeviceError) as error:
         fail(error, FAILED)
     right = sum(report.ok for report in reports)
+    recorded = kernels.are_recorded(resolved)
     if as_json:
-        typer.echo(json.dumps({"ok": right == len(reports), "cases": [report.to_json() for report in reports]}))
+        of_cases = [report.to_json() for report in reports]
+        typer.echo(json.dumps({"ok": right == len(reports), "recorded_kernels": recorded, "cases": of_cases}))
     else:
-        note(f"{right} of {len(reports)} cases are as the reference computed them.")
+        kind = "the kernels of the recording" if recorded else "other kernels than recorded with"
+        note(f"{right} of {len(reports)} cases are as the reference computed them ({kind}).")
     if right < len(reports):
         raise typer.Exit(FAILED)
 
