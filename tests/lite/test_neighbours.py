@@ -186,3 +186,13 @@ def test_to_an_object_that_is_not_detected_nobody_is_a_stranger() -> None:
     neighbours = begin([(DARK, 100), (BRIGHT, 200)], 100)
     assert neighbours.others(1) == [box_at(200)]
     assert neighbours.others(2) == []
+
+
+def test_an_object_that_is_found_without_the_detector_is_detected_there_later() -> None:
+    neighbours = begin([(DARK, 20)], 20)
+    for _ in range(15):
+        neighbours.step(draw([]), [])
+    neighbours.step(draw([(BRIGHT, 40)]), found(40))
+    neighbours.found_at(1, box_at(200))
+    neighbours.step(draw([(BRIGHT, 40), (DARK, 205)]), found(40, 205))
+    assert place(neighbours) == 205

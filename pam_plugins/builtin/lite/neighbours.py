@@ -112,13 +112,13 @@ class Neighbour:
         """How well a detection fits, 0 where it cannot be this one. `alone`: nobody else of its kind is about."""
         own, other = area(self.box), area(sight.box)
         likeness = float(self.look @ sight.look)
-        reach = min(FAR, REACH + REACHING * (self.missed - 1))
-        if alone and self.missed > MOST_AWAY:
-            reach = np.inf
         shift = float(np.linalg.norm(np.subtract(middle(sight.box), middle(self.box)))) / own**0.5
+        reach = min(FAR, REACH + REACHING * (self.missed - 1))
         away = min(1.0, (self.missed - 1) / MOST_AWAY)
-        least = ALIKE[0] + away * (ALIKE[1] - ALIKE[0])
-        if shift > reach or likeness < least or not SIZES[0] < other / own < SIZES[1]:
+        possible = shift <= reach and SIZES[0] < other / own < SIZES[1]
+        if alone and self.missed > MOST_AWAY:  # it may come in anywhere, and was cut by the edge when it went
+            possible, shift = True, 0.0
+        if not possible or likeness < ALIKE[0] + away * (ALIKE[1] - ALIKE[0]):
             return 0.0
         return 2 - REACH * shift / reach - DIFFERENCE * (1 - likeness) - AWAY * MOST_AWAY * away
 
@@ -158,6 +158,11 @@ class Neighbours:
                 free = [Neighbour(best.box, sight.look, sight)]
                 self._all += free
             self.bound[track_id] = free[0]
+
+    def found_at(self, track_id: int, box: Box) -> None:
+        """An object was found without a detection: here it is expected to be detected again."""
+        if track_id in self.bound:
+            self.bound[track_id].box = box
 
     def remove(self, track_id: int) -> None:
         self.bound.pop(track_id, None)

@@ -145,6 +145,10 @@ class LiteTracker:
         x, y = self._scale
         return box[0] * x, box[1] * y, box[2] * x, box[3] * y
 
+    def _in_pixels(self, box: Box) -> Box:
+        x, y = self._scale
+        return box[0] / x, box[1] / y, box[2] / x, box[3] / y
+
     @property
     def _scale(self) -> tuple[float, float]:
         """Cells to a pixel, across and down."""
@@ -162,6 +166,8 @@ class LiteTracker:
             return self._region(track_id, frame, full, 0.0, min(presence, 0.49))
         sight = self.neighbours.sight(track_id)
         track.see(best.mask, best.look, sight is not None and sight.crowded)
+        if sight is None and track.is_whole:
+            self.neighbours.found_at(track_id, self._in_pixels(tight(best.mask)))
         clip.see(frame, full, track.is_whole)
         return self._region(track_id, frame, full, best.quality, best.presence)
 
