@@ -104,8 +104,8 @@ def test_one_who_is_hidden_is_not_looked_for_among_others_until_seen_again() -> 
 def test_what_is_seldom_detected_is_not_hidden_where_it_is_not() -> None:
     neighbours = begin([(DARK, 100), (DARK_IN_JEANS, 200)], 100)
     picture = draw([(DARK, 100), (DARK_IN_JEANS, 200)])
-    for step in range(60):
-        neighbours.step(picture, found(100, 200) if step % 3 == 0 else found(200))
+    for step in range(90):
+        neighbours.step(picture, found(100, 200) if step % 4 == 0 else found(200))
     for _ in range(20):
         neighbours.step(picture, found(200))
     assert not neighbours.is_hidden(1, lost=True)

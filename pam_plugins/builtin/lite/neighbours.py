@@ -50,6 +50,9 @@ MOST_AWAY = 10
 SIZES = (0.4, 2.5)
 """How much larger or smaller it can be, as a ratio of areas."""
 
+BACK = (0.75, 1.35)
+"""The same of the longer side of one who was not seen for a while: half of somebody else is not him."""
+
 CROWDED = 0.15
 """Two overlap where more than this share of one is in the other's box."""
 
@@ -61,7 +64,7 @@ STEERING = 0.3
 SLOWING = 0.9
 """How fast looks and velocity follow what is seen; what velocity is left after a frame without a detection."""
 
-STEADY = 0.7
+STEADY = 0.5
 """The share of frames with a detection from which on the detector is relied on to see a thing where it is."""
 
 FORGOTTEN = 20
@@ -116,6 +119,8 @@ class Neighbour:
         reach = min(FAR, REACH + REACHING * (self.missed - 1))
         away = min(1.0, (self.missed - 1) / MOST_AWAY)
         possible = shift <= reach and SIZES[0] < other / own < SIZES[1]
+        if self.missed > MOST_AWAY:
+            possible &= BACK[0] < side(sight.box) / side(self.box) < BACK[1]
         if alone and self.missed > MOST_AWAY:  # it may come in anywhere, and was cut by the edge when it went
             possible, shift = True, 0.0
         if not possible or likeness < ALIKE[0] + away * (ALIKE[1] - ALIKE[0]):
@@ -160,8 +165,10 @@ class Neighbours:
             self.bound[track_id] = free[0]
 
     def found_at(self, track_id: int, box: Box) -> None:
-        """An object was found without a detection: here it is expected to be detected again."""
-        if track_id in self.bound:
+        """An object was found long after its last detection: here it is expected to be detected again. Sooner, its
+        own way says better where it is than a mask that may have slipped onto another.
+        """
+        if track_id in self.bound and self.bound[track_id].missed > MOST_AWAY:
             self.bound[track_id].box = box
 
     def remove(self, track_id: int) -> None:
@@ -270,6 +277,11 @@ def at_edge(box: Box, size: tuple[int, int]) -> bool:
 
 def area(box: Box) -> float:
     return max(1.0, (box[2] - box[0]) * (box[3] - box[1]))
+
+
+def side(box: Box) -> float:
+    """The longer side of a box, in pixels."""
+    return max(1.0, box[2] - box[0], box[3] - box[1])
 
 
 def covered(box: Box, other: Box) -> float:
