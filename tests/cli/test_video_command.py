@@ -119,6 +119,20 @@ def test_a_part_in_steps(video: Call, clip: Path, tmp_path: Path) -> None:
     assert [frame.index for frame in split(out)[0]] == [10, 15, 20, 25]
 
 
+def test_no_caption_of_a_file_is_lost_however_slow_they_are(
+    video: Call, model: FakeVideoModel, clip: Path, tmp_path: Path
+) -> None:
+    """Two objects with an event on every frame: 78, while the first caption takes its time."""
+    model.trouble.captions = lambda number, clips: time.sleep(1.0 if number == 0 else 0.002)
+    out = tmp_path / "o.jsonl"
+    result = video(clip, "--point", "20,30", "--point", "130,90", "--clip", 1, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    _, events, faults = split(out)
+    assert faults == []
+    assert len(events) == 2 * (COUNT - 1)
+    assert all(event.texts for event in events)
+
+
 @pytest.mark.parametrize(
     ("direction", "seen"), [("backward", range(20, -1, -1)), ("both", [*range(20, 40), *range(19, -1, -1)])]
 )

@@ -13,6 +13,7 @@ from pam_core.video import Clip, EventSeen, Fault, FrameSeen, Seen
 from tests.fake_video import FakeVideoModel, Square, Trouble, steady
 
 RED, BLUE = Square("red", steady(4, 10, dx=0.2)), Square("blue", steady(40, 30))
+STILL_RED = Square("red", steady(4, 10))
 ON_RED, ON_BLUE = Prompt.at(6, 14), Prompt.at(44, 34)
 EVERY_10 = EventRule(10, 10)
 TOO_LONG = EventRule(1000, 1000)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+
+import pytest
 
 from pam_core.contracts import Generation
 from pam_core.inference.captions import Captions
-from pam_core.inference.stream import StreamSession
-from pam_core.video import EventSeen, Fault, FrameSeen
-from tests.fake_video import FakeClip, FakeSource, FakeVideoModel, Trouble
+from pam_core.inference.stream import Direction, StreamSession
+from pam_core.video import Clip, EventSeen, Fault, FrameSeen, Seen
+from tests.fake_video import FakeClip, FakeSource, FakeVideoModel, OneWay, Trouble
 from tests.inference.sessions import (
     BLUE,
     EVERY_10,
     ON_BLUE,
     ON_RED,
     RED,
+    STILL_RED,
+    caption_threads,
     follow,
     of,
     refuse,
@@ -68,7 +73,7 @@ def test_a_removed_object_leaves_no_history() -> None:
 def test_what_is_forgotten_while_a_caption_is_made_is_no_history_of_the_next() -> None:
     go_on = threading.Event()
     model = FakeVideoModel(Trouble(captions=lambda number, clips: go_on.wait(10) and None if number == 0 else None))
-    captions = Captions(model, ("en",), Generation(), 500, 10)
+    captions = Captions(model, ("en",), Generation(), 500, 10, live=True)
     for first in (0, 10):
         captions.put(EventSeen(1, first, first + 10, 0.0, 1.0), FakeClip(1, first, first + 10, "red", 10))
         while not model.calls:
@@ -120,14 +125,14 @@ def test_a_model_that_gives_too_few_captions_is_told() -> None:
     assert len(of(Fault, seen)) == len(of(EventSeen, seen)) == 2
 
 
-def test_captions_that_are_too_slow_are_left_out_and_never_hold_a_frame_up() -> None:
+def test_captions_that_are_too_slow_for_a_camera_are_left_out_and_never_hold_a_frame_up() -> None:
     """The first call is held until all frames have been given; three clips may wait, so the oldest are left out."""
     go_on = threading.Event()
     model = FakeVideoModel(Trouble(captions=lambda number, clips: go_on.wait(10) and None if number == 0 else None))
     with StreamSession(model, rule=EVERY_10, waiting=3) as session:
         session.prompt(1, ON_RED)
         seen = []
-        for one in session.run(FakeSource(81, [RED])):
+        for one in session.run(OneWay(iter(FakeSource(81, [RED])))):
             seen.append(one)
             if isinstance(one, FrameSeen) and one.index == 11:
                 while not model.calls:
@@ -143,3 +148,69 @@ def test_captions_that_are_too_slow_are_left_out_and_never_hold_a_frame_up() -> 
     assert 3 <= len(left_out) <= 4  # the last event comes while the queue begins to move
     assert left_out == list(range(10, 10 + 10 * len(left_out), 10))
     assert all("slower than events" in fault.what for fault in of(Fault, seen))
+
+
+@pytest.mark.parametrize("history", [0, 500])
+def test_a_file_waits_for_captions_and_every_clip_has_its_own_or_its_error(history: int) -> None:
+    """Eighty clips of two objects, of which two may wait; the model fails for some."""
+
+    def captions(number: int, clips: Sequence[Clip]) -> None:
+        time.sleep(0.02)
+        if any(clip.first % 50 == 0 for clip in clips):
+            raise RuntimeError("no words")
+
+    model = FakeVideoModel(Trouble(captions=captions))
+    prompts = [(1, ON_RED, 0), (2, ON_BLUE, 0)]
+    seen = follow(FakeSource(401, [STILL_RED, BLUE]), prompts, model, history=history, waiting=2)
+    for track_id in (1, 2):
+        assert spans(seen, track_id) == [(first, first + 10) for first in range(0, 400, 10)]
+    assert all(bool(event.texts) == (event.first % 50 != 0) for event in of(EventSeen, seen))
+    assert sorted((fault.track_id, fault.index) for fault in of(Fault, seen)) == [
+        (track_id, first + 10) for track_id in (1, 2) for first in range(0, 400, 50)
+    ]
+    assert all("no words" in fault.what for fault in of(Fault, seen))
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_frames_of_a_file_are_read_only_as_fast_as_captions_are_made(direction: Direction) -> None:
+    """While a call takes its time, two clips wait, and no frame is read beyond the end of the next one."""
+    go_on = threading.Event()
+    read: list[int] = []
+    source = FakeSource(201, [STILL_RED], change=lambda frame: read.append(frame.index) or frame)  # type: ignore[func-returns-value]
+    model = FakeVideoModel(Trouble(captions=lambda number, clips: go_on.wait(10) and None))
+    seen: list[Seen] = []
+    prompt = (1, ON_RED, 0 if direction == "forward" else 200)
+    thread = threading.Thread(target=lambda: seen.extend(follow(source, [prompt], model, direction, waiting=2)))
+    thread.start()
+    deadline = time.monotonic() + 5
+    while len(read) < 41 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    held = len(read)
+    go_on.set()
+    thread.join(10)
+    assert held == 41
+    assert len(read) == 201
+    assert len(of(EventSeen, seen)) == 20
+    assert all(event.texts for event in of(EventSeen, seen))
+
+
+def test_closing_a_session_that_waits_for_captions_ends_its_run() -> None:
+    go_on = threading.Event()
+    session = StreamSession(
+        FakeVideoModel(Trouble(captions=lambda number, clips: go_on.wait(10) and None)), rule=EVERY_10, waiting=1
+    )
+    session.prompt(1, ON_RED, 0)
+    run = session.run(FakeSource(201, [STILL_RED]))
+    thread = threading.Thread(target=lambda: list(run))
+    thread.start()
+    time.sleep(0.1)
+    closing = threading.Thread(target=session.close)
+    closing.start()
+    time.sleep(0.05)
+    assert closing.is_alive(), "it waits for the call at hand"
+    go_on.set()
+    for each in (closing, thread):
+        each.join(5)
+        assert not each.is_alive()
+    assert caption_threads() == []

@@ -17,6 +17,7 @@ from pam_core.video import Frame, Tracker, VideoError, VideoModel
 from pam_plugins.builtin.lite.clips import SAMPLE_SIDE, SAMPLES, ClipMaker, Sample
 from pam_plugins.builtin.lite.info import INFO
 from pam_plugins.builtin.lite.model import LiteModel, load
+from pam_plugins.builtin.lite.naming import Detection
 from pam_plugins.builtin.lite.tracker import LiteTracker
 from tests.made_up_videos import MadeUpVideo, drawn_cut_out, make_video
 
@@ -84,6 +85,24 @@ def test_two_that_cross_stay_who_they_are_and_are_one_batch(
     for number, region in enumerate(seen[-1]):
         assert iou(region, video.masks[number, -1]) > 0.5 > iou(region, video.masks[1 - number, -1])
     assert len(batches) == len(video.frames) - 1
+
+
+def test_one_who_is_not_asked_for_takes_his_own_box(model: LiteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that cross and look alike only one is followed; a made-up detector sees both, on some frames as one."""
+    things = [drawn_cut_out(1, (200, 50, 40))] * 2
+    ground = np.random.default_rng(0).integers(90, 120, (120, 160, 3)).astype(np.uint8)
+    video = make_video("crossing", np.random.default_rng(1), things, ground, 24, (160, 120))
+    boxes = iter(
+        [[Prompt.from_mask(mask).mask.box for mask in masks if mask.any()] for masks in video.masks.swapaxes(0, 1)]
+    )
+    monkeypatch.setattr(
+        model.recognizer, "detect", lambda picture, parts: [Detection(box, 0.8, "thing") for box in next(boxes)]
+    )
+    tracker = LiteTracker(model, SIDE)
+    tracker.add(video.frames[0], {1: Prompt.from_mask(video.masks[0, 0])})
+    for frame in video.frames[1:]:
+        (region,) = tracker.step(frame)
+    assert iou(region, video.masks[0, -1]) > 0.5 > iou(region, video.masks[1, -1])
 
 
 def test_an_object_that_leaves_is_lost_and_found_again(model: LiteModel) -> None:

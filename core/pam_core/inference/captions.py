@@ -31,16 +31,22 @@ class Captions:
     object's last caption, in each language, its next clip is described with; as that caption has to be there first,
     a call then holds one clip an object. Without history (0) it holds every clip that waits.
 
-    At most `waiting` clips wait. Where one more comes, the one that waited longest is left out: its event comes in
-    its turn without texts, and a fault says so. A call that fails does the same, after each of its clips has been
-    tried alone.
+    At most `waiting` clips wait. Where one more comes, `put` waits until a call takes them; where the frames are
+    `live`, and would be lost meanwhile, the clip that waited longest is left out instead: its event comes in its turn
+    without texts, and a fault says so. A call that fails does the same, after each of its clips has been tried alone.
     """
 
     def __init__(
-        self, model: VideoModel, languages: Sequence[str], generation: Generation, history: int, waiting: int
+        self,
+        model: VideoModel,
+        languages: Sequence[str],
+        generation: Generation,
+        history: int,
+        waiting: int,
+        live: bool,
     ) -> None:
         self._model, self._languages, self._generation = model, languages, generation
-        self._history, self._limit = history, waiting
+        self._history, self._limit, self._live = history, waiting, live
         self._last: dict[int, Mapping[str, str]] = {}
         self._waiting: deque[_Asked] = deque()
         self._ready: deque[Seen] = deque()
@@ -50,7 +56,7 @@ class Captions:
         self._thread.start()
 
     def put(self, event: EventSeen, clip: Clip | None) -> None:
-        """Ask for a caption of an event; without a clip it has none. Never waits; after `close` it does nothing."""
+        """Ask for a caption of an event; without a clip it has none. After `close` it does nothing."""
         self._put(_Asked(event.track_id, event, clip))
 
     def forget(self, track_id: int) -> None:
@@ -59,14 +65,20 @@ class Captions:
 
     def _put(self, asked: _Asked) -> None:
         with self._changed:
+            if asked.clip is not None and not self._live:
+                self._changed.wait_for(lambda: self._closed or len(self._clips()) < self._limit)
             if self._closed:
                 return
-            clips = [place for place, item in enumerate(self._waiting) if item.clip is not None]
+            clips = self._clips()
             if asked.clip is not None and len(clips) >= self._limit:
                 oldest = self._waiting[clips[0]]
                 self._waiting[clips[0]] = replace(oldest, clip=None, left_out=True)
             self._waiting.append(asked)
             self._changed.notify_all()
+
+    def _clips(self) -> list[int]:
+        """The places of the clips that wait."""
+        return [place for place, item in enumerate(self._waiting) if item.clip is not None]
 
     def ready(self) -> list[Seen]:
         """What has been finished since the last call."""
@@ -104,6 +116,7 @@ class Captions:
                 return False
             batch = self._next_call()
             self._busy = True
+            self._changed.notify_all()  # there is room
         answers = self._describe([item for item in batch if item.clip is not None])
         with self._changed:
             for item in batch:

@@ -31,8 +31,9 @@ class StreamSession:
     """Follows objects through the frames of a source, tells where their events end, and captions these.
 
     `history` is how many characters of an object's last caption, in each language, its next clip is described with,
-    counted from the beginning; 0 for none. At most `waiting` clips wait for their caption; where captions are slower
-    than that, the clip that waited longest is left out, with a Fault.
+    counted from the beginning; 0 for none. At most `waiting` clips wait for their caption. Where captions are slower
+    than that, frames that can be read at any time (`ReversibleSource`) are read no faster; of any other source, such
+    as a camera, the clip that waited longest is left out, with a Fault.
 
     Memory does not grow with the number of frames. Raises VideoError for settings that make no sense.
     """
@@ -92,7 +93,7 @@ class StreamSession:
         if direction not in ("forward", "backward", "both"):
             raise VideoError(f"Got the direction {direction!r}; wanted forward, backward or both.")
         if direction == "forward":
-            return self._run(self._follow(source, 1))
+            return self._run(self._follow(source, 1), live=not isinstance(source, ReversibleSource))
         if not isinstance(source, ReversibleSource):
             raise VideoError(
                 f"Got the direction {direction} for {type(source).__name__}, which goes forward only; wanted a "
@@ -129,14 +130,16 @@ class StreamSession:
     ) -> None:
         self.close()
 
-    def _run(self, passes: Iterator[Seen]) -> Iterator[Seen]:
+    def _run(self, passes: Iterator[Seen], live: bool = False) -> Iterator[Seen]:
         if self._running:
             raise VideoError("Got a second run while the first goes on; wanted one at a time, or another session.")
         self._running = True
         captions = None
         try:
             if self._captioned:
-                captions = Captions(self._model, self._languages, self._generation, self._history, self._waiting)
+                captions = Captions(
+                    self._model, self._languages, self._generation, self._history, self._waiting, live
+                )
             self._captions = captions
             yield from passes
             if captions is not None:

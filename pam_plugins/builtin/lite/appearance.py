@@ -63,6 +63,11 @@ def unit(vector: FloatArray) -> FloatArray:
     return scaled
 
 
+def colours(picture: Picture) -> FloatArray:
+    """How often which colours are in a picture, as a unit vector (384,)."""
+    return unit(np.sqrt(_histogram(_bins(np.ascontiguousarray(picture)).ravel())))
+
+
 def _bins(picture: Picture) -> npt.NDArray[np.int64]:
     lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB).astype(np.int64)
     light = lab[..., 0] * BINS[0] // 256

@@ -66,15 +66,15 @@ class Recognizer:
             device,
         )
 
-    def detect(self, picture: Picture) -> tuple[Detection, ...]:
-        """The COCO objects in an RGB picture (H, W, 3), seen whole and, for what is small in it, in parts.
+    def detect(self, picture: Picture, parts: bool = True) -> tuple[Detection, ...]:
+        """The COCO objects in an RGB picture (H, W, 3), seen whole and, for what is small in it, in `parts`.
 
         What the inner edge of a part cuts off is left to the other views.
         """
         pixels = torch.from_numpy(picture).to(self.device).permute(2, 0, 1)
         height, width = picture.shape[:2]
         detections = []
-        for left, top, right, bottom in _views(width, height):
+        for left, top, right, bottom in _views(width, height)[: None if parts else 1]:
             part = pixels[:, top:bottom, left:right]
             found = self.detector.detect(part, score_threshold=MIN_DETECTION_SCORE)
             boxes = (found.boxes + found.boxes.new_tensor([left, top, left, top])).tolist()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from pam_core.masks import BoolArray, Box
 from pam_plugins.builtin.lite.appearance import FINE, FloatArray, View, unit
+from pam_plugins.builtin.lite.naming import box_iou
 from pam_plugins.builtin.lite.video_segmenter import Ask
 
 WHOLE = 0.7
@@ -17,6 +18,12 @@ WHOLE = 0.7
 
 MARGIN = 0.04
 """How much wider than the predicted mask the prompt's box is, as a share of its sides: without room masks shrink."""
+
+FILLED = 0.6
+"""The IoU with the detector's box from which on what is predicted is kept."""
+
+BESIDE = 0.3
+"""How far beside that box others are told apart from it, as a share of its sides."""
 
 COMING_OUT = 0.5
 MOST_WIDER = 0.15
@@ -99,6 +106,18 @@ class Track:
         inside = deepest(own if own.any() else predicted)
         return [Ask(box, inside, _within(around, box), predicted)]
 
+    def ask_in(self, box: Box, predicted: BoolArray, others: BoolArray, crowded: bool) -> Ask:
+        """Look for it in the box where the detector sees it. `others` is where others are, who are not in its mask;
+        who is `crowded` by them is asked for without what is predicted, which may be of them.
+        """
+        here = predicted & boxed(box, predicted.shape)
+        own = here & ~others
+        inside = deepest(own) if own.any() else centre(box)
+        around = others & ~boxed(box, predicted.shape)
+        known = here.any() and not crowded and box_iou(tight(here), box) >= FILLED
+        wide = widened(box, MARGIN)
+        return Ask(wide, inside, _within(around, widened(box, BESIDE)), here if known else None)
+
     def _places(self, view: View) -> list[Ask]:
         """The places that look most like it, windows of its size, the near ones first for a while."""
         wide, high = self.box[2] - self.box[0], self.box[3] - self.box[1]
@@ -121,8 +140,10 @@ class Track:
             mean[top:bottom, left:right] = -1
         return asks
 
-    def see(self, mask: BoolArray, look: FloatArray) -> None:
-        """It was found here. What is hidden in part, or cut off by the picture's edge, teaches less."""
+    def see(self, mask: BoolArray, look: FloatArray, crowded: bool = False) -> None:
+        """It was found here. What is hidden in part, or cut off by the picture's edge, teaches less; what is among
+        others like it, nothing.
+        """
         area = float(mask.sum())
         if not self.seen:
             self.velocity = np.zeros(2)
@@ -130,6 +151,8 @@ class Track:
         if not self.is_whole:
             return
         self.box = tight(mask)
+        if crowded:
+            return
         self.usual += LEARNING * (self.likeness(look) - self.usual)
         self.recent = unit((1 - LEARNING) * self.recent + LEARNING * look)
         touches = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
@@ -150,6 +173,14 @@ def tight(mask: BoolArray) -> Box:
     """The box around the set cells, of which there is at least one."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return (float(x), float(y), float(x + width), float(y + height))
+
+
+def boxed(box: Box, shape: tuple[int, ...]) -> BoolArray:
+    """What of a mask of this shape (H, W) lies in a box."""
+    mask = np.zeros(shape, bool)
+    x1, y1, x2, y2 = (max(0, round(value)) for value in box)
+    mask[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = True
+    return mask
 
 
 def centre(box: Box) -> tuple[float, float]:

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pam_core.masks import BoolArray, Mask
+from pam_core.masks import BoolArray, Box, Mask
 from pam_core.types import Prompt, Region
 from pam_core.video import Frame, VideoError
 from pam_plugins.builtin.lite.appearance import FloatArray, View
 from pam_plugins.builtin.lite.clips import ClipMaker, LiteClip
-from pam_plugins.builtin.lite.track import Track
+from pam_plugins.builtin.lite.naming import box_iou
+from pam_plugins.builtin.lite.neighbours import Neighbours
+from pam_plugins.builtin.lite.segmenter import MASK_LOGIT
+from pam_plugins.builtin.lite.track import MARGIN, Track, boxed, tight, widened
 from pam_plugins.builtin.lite.video_segmenter import Ask, VideoSegmenter
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ SURENESS = 0.05
 
 MIN_OVERLAP = 0.3
 """The IoU with the predicted mask from which on a mask is of the object that is followed."""
+
+MIN_FILLED = 0.4
+"""The IoU with the detector's box from which on a mask is of what it sees."""
 
 SIZES = (0.2, 2.5)
 """How large an object that is found again may be, as shares of its usual area."""
@@ -68,6 +74,7 @@ class LiteTracker:
     def __init__(self, model: LiteModel, side: int = SIDE) -> None:
         self.model = model
         self.segmenter = VideoSegmenter(model.segmenter, side)
+        self.neighbours = Neighbours()
         self._tracks: dict[int, Track] = {}
         self._clips: dict[int, ClipMaker] = {}
         self._view: View | None = None
@@ -84,11 +91,14 @@ class LiteTracker:
         if self._view is None or self._index != frame.index:
             self._view = self._look(frame)[1]
         regions = []
+        boxes: dict[int, Box] = {}
         for (track_id, prompt), found in zip(prompts.items(), self._segment(frame, prompts), strict=True):
             mask = found.mask if found.mask.area else _prompted(prompt, size)
             self._tracks[track_id] = Track.begin(self.segmenter.cells(mask.array), self._view)
             self._clips.setdefault(track_id, ClipMaker(track_id, frame)).see(frame, mask, True)
+            boxes[track_id] = mask.box
             regions.append(self._region(track_id, frame, mask, found.predicted_iou, 1.0, prompt))
+        self.neighbours.begin(frame.picture, self.model.recognizer.detect(frame.picture, parts=False), boxes)
         return regions
 
     def _segment(self, frame: Frame, prompts: Mapping[int, Prompt]) -> list[Region]:
@@ -104,15 +114,46 @@ class LiteTracker:
         if not self._tracks or before is None:
             return []
         features, self._view = self._look(frame)
+        if self.neighbours.kinds:
+            self.neighbours.step(frame.picture, self.model.recognizer.detect(frame.picture, parts=False))
         tracks = dict(sorted(self._tracks.items()))
         predicted = {track_id: track.predict(before, self._view) for track_id, track in tracks.items()}
         taken = np.sum(list(predicted.values()), axis=0)
         asks = {
-            track_id: track.asks(predicted[track_id], taken > predicted[track_id], self._view)
-            for track_id, track in tracks.items()
+            track_id: self._asks(track_id, predicted[track_id], taken > predicted[track_id]) for track_id in tracks
         }
         chosen = _choose(self._candidates(features, asks, predicted))
         return [self._seen(frame, track_id, *chosen[track_id]) for track_id in tracks]
+
+    def _asks(self, track_id: int, predicted: BoolArray, others: BoolArray) -> list[Ask]:
+        """Where to look for an object: where the detector sees it, or where it must be."""
+        assert self._view is not None
+        track, sight = self._tracks[track_id], self.neighbours.sight(track_id)
+        for box in self._strangers(track_id):
+            others = others | boxed(box, others.shape)
+        if sight is not None:
+            return [track.ask_in(self._in_cells(sight.box), predicted, others, sight.crowded)]
+        if self.neighbours.is_hidden(track_id, not track.seen):
+            return []
+        return track.asks(predicted, others, self._view)
+
+    def _strangers(self, track_id: int) -> list[Box]:
+        """Where those are, in cells, who are of an object's kind and were not asked for."""
+        return [self._in_cells(box) for box in self.neighbours.others(track_id)]
+
+    def _in_cells(self, box: Box) -> Box:
+        x, y = self._scale
+        return box[0] * x, box[1] * y, box[2] * x, box[3] * y
+
+    def _in_pixels(self, box: Box) -> Box:
+        x, y = self._scale
+        return box[0] / x, box[1] / y, box[2] / x, box[3] / y
+
+    @property
+    def _scale(self) -> tuple[float, float]:
+        """Cells to a pixel, across and down."""
+        assert self._view is not None and self._size is not None
+        return self._view.shape[1] / self._size[1], self._view.shape[0] / self._size[0]
 
     def _seen(self, frame: Frame, track_id: int, best: Candidate | None, presence: float) -> Region:
         """Tell the object what was found of it."""
@@ -123,13 +164,17 @@ class LiteTracker:
             track.lose()
             clip.miss(frame)
             return self._region(track_id, frame, full, 0.0, min(presence, 0.49))
-        track.see(best.mask, best.look)
+        sight = self.neighbours.sight(track_id)
+        track.see(best.mask, best.look, sight is not None and sight.crowded)
+        if sight is None and track.is_whole:
+            self.neighbours.found_at(track_id, self._in_pixels(tight(best.mask)))
         clip.see(frame, full, track.is_whole)
         return self._region(track_id, frame, full, best.quality, best.presence)
 
     def remove(self, track_id: int) -> None:
         self._tracks.pop(track_id, None)
         self._clips.pop(track_id, None)
+        self.neighbours.remove(track_id)
 
     def signature(self, track_id: int) -> FloatArray:
         """What is under its mask: features and colours, (640,). While it is lost, as it was seen last."""
@@ -172,17 +217,23 @@ class LiteTracker:
         for (track_id, _), row, of_row in zip(rows, logits, qualities, strict=True):
             # An object that is seen has the decoder's single mask. The three others are often a part or more than
             # it: choosing among all four by any measure made masks shrink or grow from frame to frame.
-            many = 1 if self._tracks[track_id].seen else len(row)
+            sight = self.neighbours.sight(track_id)
+            many = 1 if self._tracks[track_id].seen or sight else len(row)
             for mask, quality in zip(row[:many], of_row[:many], strict=True):
-                candidate = self._candidate(self._tracks[track_id], predicted[track_id], mask, float(quality))
+                box = self._in_cells(sight.box) if sight else None
+                candidate = self._candidate(track_id, predicted[track_id], box, mask, float(quality))
                 if candidate:
                     found[track_id].append(candidate)
         return found
 
-    def _candidate(self, track: Track, predicted: BoolArray, logits: FloatArray, quality: float) -> Candidate | None:
-        """None where the mask is empty."""
+    def _candidate(
+        self, track_id: int, predicted: BoolArray, box: Box | None, logits: FloatArray, quality: float
+    ) -> Candidate | None:
+        """None where the mask is empty. What is beyond the detector's `box` is not of the object it sees."""
         assert self._view is not None
-        high, wide = self._view.shape
+        track, (high, wide) = self._tracks[track_id], self._view.shape
+        if box is not None:
+            logits[:high, :wide][~boxed(widened(box, MARGIN), (high, wide))] = -MASK_LOGIT
         mask: BoolArray = logits[:high, :wide] > 0
         area = float(mask.sum())
         if not area:
@@ -191,13 +242,20 @@ class LiteTracker:
         likeness = track.likeness(look)
         margin = likeness - track.usual + (LOSING if track.seen else FINDING)
         score = likeness + QUALITY_WEIGHT * quality
-        if track.seen:
+        if box is not None:
+            overlap = box_iou(tight(mask), box)
+            possible = overlap >= MIN_FILLED
+            score += 1 + overlap
+        elif track.seen:
             overlap = float((mask & predicted).sum() / (mask | predicted).sum())
             possible = overlap >= MIN_OVERLAP
             score += 1 + overlap  # before all that is only looked for
         else:
             possible = SIZES[0] < area / track.area < SIZES[1]
             score -= SIZE_WEIGHT * abs(float(np.log(area / track.area)))
+        fit = 0.0 if box is None else box_iou(tight(mask), box)
+        if any(_is_in(mask, other) and box_iou(tight(mask), other) > fit for other in self._strangers(track_id)):
+            possible = False
         presence = 1 / (1 + float(np.exp(-margin / SURENESS)))
         return Candidate(logits, mask, look, quality, presence, score if possible and margin > 0 else None)
 
@@ -241,6 +299,10 @@ def _choose(found: Mapping[int, list[Candidate]]) -> dict[int, tuple[Candidate |
 
 def _same(a: BoolArray, b: BoolArray) -> bool:
     return bool((a & b).sum() > SAME * min(a.sum(), b.sum()))
+
+
+def _is_in(mask: BoolArray, box: Box) -> bool:
+    return bool((mask & boxed(box, mask.shape)).sum() > SAME * mask.sum())
 
 
 def _prompted(prompt: Prompt, size: tuple[int, int]) -> Mask:
