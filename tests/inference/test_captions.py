@@ -23,6 +23,39 @@ from tests.inference.sessions import (
 )
 
 
+def test_a_patient_session_waits_for_captions_and_leaves_none_out() -> None:
+    """Two clips may wait; what comes after them is not looked at before there is room."""
+    model = FakeVideoModel(Trouble(caption_seconds=0.05))
+    with StreamSession(model, rule=EVERY_10, waiting=2, patient=True) as session:
+        session.prompt(1, ON_RED)
+        seen = []
+        for one in session.run(FakeSource(81, [RED])):
+            seen.append(one)
+            if isinstance(one, FrameSeen):
+                # Of the events that are over, two wait, one is being described, and one has just come.
+                assert one.index // 10 - sum(len(call.clips) for call in model.calls) <= 4
+    assert of(Fault, seen) == []
+    assert [event.first for event in of(EventSeen, seen) if event.texts] == list(range(0, 80, 10))
+
+
+def test_a_patient_session_can_be_closed_while_it_waits() -> None:
+    go_on = threading.Event()
+    model = FakeVideoModel(Trouble(captions=lambda number, clips: go_on.wait(10) and None))
+    session = StreamSession(model, rule=EVERY_10, waiting=1, patient=True)
+    session.prompt(1, ON_RED)
+    seen: list[object] = []
+    following = threading.Thread(target=lambda: seen.extend(session.run(FakeSource(200, [RED]))))
+    following.start()
+    while not model.calls:
+        time.sleep(0.001)
+    closing = threading.Thread(target=session.close)
+    closing.start()
+    go_on.set()
+    following.join(10)
+    closing.join(10)
+    assert not following.is_alive() and not closing.is_alive()
+
+
 def test_the_last_caption_of_the_same_object_is_the_history() -> None:
     model = FakeVideoModel()
     follow(FakeSource(31, [RED, BLUE]), [(1, ON_RED, 0), (2, ON_BLUE, 0)], model, languages=("en", "zh"))

@@ -32,15 +32,21 @@ class Captions:
     a call then holds one clip an object. Without history (0) it holds every clip that waits.
 
     At most `waiting` clips wait. Where one more comes, the one that waited longest is left out: its event comes in
-    its turn without texts, and a fault says so. A call that fails does the same, after each of its clips has been
-    tried alone.
+    its turn without texts, and a fault says so. Where `patient`, whoever puts that one waits instead. A call that
+    fails leaves its clips out too, after each of them has been tried alone.
     """
 
     def __init__(
-        self, model: VideoModel, languages: Sequence[str], generation: Generation, history: int, waiting: int
+        self,
+        model: VideoModel,
+        languages: Sequence[str],
+        generation: Generation,
+        history: int,
+        waiting: int,
+        patient: bool = False,
     ) -> None:
         self._model, self._languages, self._generation = model, languages, generation
-        self._history, self._limit = history, waiting
+        self._history, self._limit, self._patient = history, waiting, patient
         self._last: dict[int, Mapping[str, str]] = {}
         self._waiting: deque[_Asked] = deque()
         self._ready: deque[Seen] = deque()
@@ -50,7 +56,9 @@ class Captions:
         self._thread.start()
 
     def put(self, event: EventSeen, clip: Clip | None) -> None:
-        """Ask for a caption of an event; without a clip it has none. Never waits; after `close` it does nothing."""
+        """Ask for a caption of an event; without a clip it has none. Waits only where `patient`; after `close` it
+        does nothing.
+        """
         self._put(_Asked(event.track_id, event, clip))
 
     def forget(self, track_id: int) -> None:
@@ -59,14 +67,20 @@ class Captions:
 
     def _put(self, asked: _Asked) -> None:
         with self._changed:
+            if self._patient and asked.clip is not None:
+                self._changed.wait_for(lambda: self._closed or len(self._clips_waiting()) < self._limit)
             if self._closed:
                 return
-            clips = [place for place, item in enumerate(self._waiting) if item.clip is not None]
+            clips = self._clips_waiting()
             if asked.clip is not None and len(clips) >= self._limit:
                 oldest = self._waiting[clips[0]]
                 self._waiting[clips[0]] = replace(oldest, clip=None, left_out=True)
             self._waiting.append(asked)
             self._changed.notify_all()
+
+    def _clips_waiting(self) -> list[int]:
+        """The places of clips among what waits."""
+        return [place for place, item in enumerate(self._waiting) if item.clip is not None]
 
     def ready(self) -> list[Seen]:
         """What has been finished since the last call."""
@@ -104,6 +118,7 @@ class Captions:
                 return False
             batch = self._next_call()
             self._busy = True
+            self._changed.notify_all()  # there is room for other clips
         answers = self._describe([item for item in batch if item.clip is not None])
         with self._changed:
             for item in batch:

@@ -32,7 +32,8 @@ class StreamSession:
 
     `history` is how many characters of an object's last caption, in each language, its next clip is described with,
     counted from the beginning; 0 for none. At most `waiting` clips wait for their caption; where captions are slower
-    than that, the clip that waited longest is left out, with a Fault.
+    than that, the clip that waited longest is left out, with a Fault; where `patient`, the frames wait instead, which
+    suits recordings.
 
     Memory does not grow with the number of frames. Raises VideoError for settings that make no sense.
     """
@@ -47,6 +48,7 @@ class StreamSession:
         captions: bool = True,
         history: int = 500,
         waiting: int = 32,
+        patient: bool = False,
     ) -> None:
         if not isinstance(model, VideoModel):
             raise VideoError(f"Got {type(model).__name__}, which follows no objects; wanted a model that does.")
@@ -58,7 +60,7 @@ class StreamSession:
             )
         self._model, self._rule = model, rule
         self._languages, self._generation = language_codes(languages), generation
-        self._captioned, self._history, self._waiting = captions, history, waiting
+        self._captioned, self._history, self._waiting, self._patient = captions, history, waiting, patient
         self._requests = Requests()
         self._captions: Captions | None = None
         self._running = self._closed = False
@@ -136,7 +138,9 @@ class StreamSession:
         captions = None
         try:
             if self._captioned:
-                captions = Captions(self._model, self._languages, self._generation, self._history, self._waiting)
+                captions = Captions(
+                    self._model, self._languages, self._generation, self._history, self._waiting, self._patient
+                )
             self._captions = captions
             yield from passes
             if captions is not None:
