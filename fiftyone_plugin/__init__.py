@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def register(plugin: PluginContext) -> None:
     """Called by FiftyOne."""
     from fiftyone_plugin.operators.perceive import CaptionRegions, PerceiveRegions
+    from fiftyone_plugin.operators.track import TrackAndCaption
 
-    for operator in (PerceiveRegions, CaptionRegions):
+    for operator in (PerceiveRegions, CaptionRegions, TrackAndCaption):
         plugin.register(operator)

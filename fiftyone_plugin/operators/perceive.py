@@ -14,6 +14,7 @@ from fiftyone.operators import types
 from fiftyone_plugin.checks import EnrichError, prompt_fields
 from fiftyone_plugin.dataset import Collected
 from fiftyone_plugin.operators.form import Context, as_list, checked_options, choices, choose_model, say
+from fiftyone_plugin.tracks import TrackWork
 from fiftyone_plugin.work import EXISTING, GEOMETRIES, Request, Work
 from pam_core.contracts import UnsupportedError
 from pam_plugins import registry
@@ -34,10 +35,15 @@ SUMMARY = {
 }
 
 
-class _RegionOperator(foo.Operator):
-    """What the two operators share."""
+class EnrichOperator(foo.Operator):
+    """What the operators share."""
 
-    caption: ClassVar[bool]
+    summary: ClassVar[dict[str, str]] = SUMMARY
+    video: ClassVar[bool] = False
+
+    def work(self, ctx: Context, view: Collected) -> Work | TrackWork:
+        """What the form asks for, checked."""
+        raise NotImplementedError
 
     def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
         """The operator's own part of the form."""
@@ -48,14 +54,14 @@ class _RegionOperator(foo.Operator):
         try:
             view = ctx.target_view()
             self.settings(inputs, ctx, view)
-            choose_model(inputs, ctx)
-            work = Work(view, _request(ctx, caption=self.caption))
+            choose_model(inputs, ctx, video=self.video)
+            work = self.work(ctx, view)
             say(inputs, "estimate", work.estimate())
             if work.skipped:
                 say(
                     inputs,
                     "skipped",
-                    f"{work.skipped} samples have labels in {work.request.field!r} already and are left as they are.",
+                    f"{work.skipped} samples have results in {work.request.field!r} already; they stay as they are.",
                 )
             if len(work.samples) == 0:
                 say(inputs, "nothing", "There is nothing to do: no sample is left to look at.", error=True)
@@ -72,7 +78,7 @@ class _RegionOperator(foo.Operator):
 
     def execute(self, ctx: Context) -> Iterator[Any]:
         """Yields progress for the App; a delegated run stores it with the operation."""
-        work = Work(ctx.target_view(), _request(ctx, caption=self.caption))
+        work = self.work(ctx, ctx.target_view())
         result: dict[str, Any] = {}
         shown = 0.0
         for progress in work.steps():
@@ -80,7 +86,7 @@ class _RegionOperator(foo.Operator):
             if time.monotonic() - shown < REPORT_SECONDS and progress.done < progress.total:
                 continue
             shown = time.monotonic()
-            share, text = progress.done / max(progress.total, 1), progress.text()
+            share, text = progress.share, progress.text()
             if ctx.delegated:
                 ctx.set_progress(progress=share, label=text)
             else:
@@ -91,17 +97,18 @@ class _RegionOperator(foo.Operator):
 
     def resolve_output(self, ctx: Context) -> types.Property:
         outputs = types.Object()
-        for name, label in SUMMARY.items():
+        for name, label in self.summary.items():
             if ctx.results.get(name):
                 kind = outputs.str if name == "last_error" else outputs.float if name == "seconds" else outputs.int
                 kind(name, label=label)
         return types.Property(outputs, view=types.View(label=f"{self.config.label}: done"))
 
 
-class PerceiveRegions(_RegionOperator):
+class PerceiveRegions(EnrichOperator):
     """Masks and words for what labels point at, or for everything in the picture."""
 
-    caption = False
+    def work(self, ctx: Context, view: Collected) -> Work:
+        return Work(view, _request(ctx, caption=False))
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -146,13 +153,14 @@ class PerceiveRegions(_RegionOperator):
         `settings` are the form's: field, prompt_field, model, tasks, languages, existing, geometry, mask_folder,
         proposer. Returns the counts of the run, or the delegated operation.
         """
-        return _call(self, view, delegate, settings)
+        return call_operator(self, view, delegate, settings)
 
 
-class CaptionRegions(_RegionOperator):
+class CaptionRegions(EnrichOperator):
     """Words for the labels that are there; their boxes and masks stay as they are."""
 
-    caption = True
+    def work(self, ctx: Context, view: Collected) -> Work:
+        return Work(view, _request(ctx, caption=True))
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -189,7 +197,7 @@ class CaptionRegions(_RegionOperator):
 
         `settings` are the form's: existing, relabel, model, tasks, languages.
         """
-        return _call(self, view, delegate, {"field": field, **settings})
+        return call_operator(self, view, delegate, {"field": field, **settings})
 
 
 def _request(ctx: Context, *, caption: bool) -> Request:
@@ -210,6 +218,6 @@ def _request(ctx: Context, *, caption: bool) -> Request:
     )
 
 
-def _call(operator: foo.Operator, view: Collected, delegate: bool, settings: dict[str, Any]) -> Any:
+def call_operator(operator: foo.Operator, view: Collected, delegate: bool, settings: dict[str, Any]) -> Any:
     context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": settings}
     return foo.execute_operator(operator.uri, context, request_delegation=delegate)
