@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from itertools import pairwise
@@ -209,6 +212,47 @@ def test_a_finished_video_is_left_alone_and_a_broken_off_one_begun_anew(
     assert broken["tracks_run"]
 
 
+KILLED = """
+import sys
+import fiftyone as fo
+from fiftyone_plugin import follow
+from fiftyone_plugin.tracks import TrackRequest, TrackWork
+from pam_plugins.manager import get_plugins
+from tests.factories import FakePlugin
+from tests.fake_video import FakeVideoModel, Trouble
+
+follow.WRITE_FRAMES = 5
+with get_plugins().registered(FakePlugin(FakeVideoModel(Trouble(seconds=0.1))), "fake"):
+    for _ in TrackWork(fo.load_dataset(sys.argv[1]), TrackRequest(prompt_field="boxes", model="fake-video")).steps():
+        pass
+"""
+
+
+def test_a_run_that_is_killed_is_gone_on_with(
+    host: dict[str, str], fake_video: FakePlugin, make_videos: MakeVideos
+) -> None:
+    dataset = make_videos(2, frames=60)
+    dataset.persistent = True  # or the process would take it along as it dies
+    process = subprocess.Popen([sys.executable, "-c", KILLED, dataset.name], env=host)
+    deadline = time.monotonic() + 120
+    while dataset._frame_collection.count_documents({"tracks": {"$exists": True}}) < 70:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    dataset.reload()
+    finished, broken = dataset.values("tracks_run")
+    assert finished and broken is None
+    half_done = {label.id for labels in by_track(dataset.last()).values() for label in labels.values()}
+    before = {label.id for labels in by_track(dataset.first()).values() for label in labels.values()}
+    assert half_done
+
+    done = execute(dataset)
+    assert (done["perceived"], done["skipped"], done["frames"]) == (1, 1, 60)
+    first, last = ([label.id for each in by_track(sample).values() for label in each.values()] for sample in dataset)
+    assert set(first) == before and len(last) == 120 and not half_done & set(last)
+
+
 def test_overwriting_replaces_the_tracks_of_other_runs_only(fake_video: FakePlugin, make_videos: MakeVideos) -> None:
     dataset = make_videos(1)
     execute(dataset)
@@ -340,3 +384,38 @@ def test_the_form_offers_frame_fields_and_models_that_follow(fake_video: FakePlu
     assert "fake-video" in inputs["model"]["type"]["values"] and "fake" not in inputs["model"]["type"]["values"]
     assert "tasks" not in inputs and "misuse" not in inputs
     assert "1 videos" in inputs["estimate"]["view"]["label"]
+
+
+def test_lite_follows_a_drawn_thing_through_a_made_up_video(tmp_path: Path) -> None:
+    """With its real networks: the masks of the labels are those of the thing that was filmed."""
+    import fiftyone as fo
+
+    from pam_core.images import read_picture
+    from tests.made_up_videos import DATA, drawn_cut_out, make_video
+
+    background = read_picture(DATA / "photos" / "mountains.jpg")
+    cut_outs = [drawn_cut_out(1, (200, 40, 40)), drawn_cut_out(2, (40, 40, 200))]
+    film = make_video("straight", np.random.default_rng(3), cut_outs, background, 24, (320, 240))
+    path = write_video(tmp_path / "film.mp4", [frame.picture for frame in film.frames], fps=10)
+    rows, columns = np.nonzero(film.masks[0, 0])
+    x, y, right, lower = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    around = [x / 320, y / 240, (right - x) / 320, (lower - y) / 240]
+    dataset = fo.Dataset()
+    sample = fo.Sample(filepath=str(path))
+    sample.frames[1] = fo.Frame(boxes=fo.Detections(detections=[fo.Detection(bounding_box=around)]))
+    dataset.add_sample(sample)
+    execute(dataset, model="lite", languages=["en", "zh"])
+    sample = dataset.first()
+    (labels,) = by_track(sample).values()
+    assert sample["tracks_error"] is None and sorted(labels) == list(range(1, 25))
+    for number, label in labels.items():
+        seen, left, top = np.zeros((240, 320), bool), *(label.bounding_box[0] * 320, label.bounding_box[1] * 240)
+        mask = label.get_mask()
+        seen[round(top) : round(top) + mask.shape[0], round(left) : round(left) + mask.shape[1]] = mask
+        true = film.masks[0, number - 1]
+        assert (seen & true).sum() / (seen | true).sum() > 0.8
+        assert label.label and label["label_zh"] and label["caption"] and label["caption_zh"]
+    assert {event["caption"] for event in sample["tracks_events"].detections} == {
+        label["caption"] for label in labels.values()
+    }
+    dataset.delete()
