@@ -35,9 +35,9 @@ def check_media(view: fo.core.collections.SampleCollection, media: str) -> None:
             "Got clips of videos; wanted whole videos. Choose these with dataset.select(clips.values('sample_id'))."
         )
     if got == fom.GROUP:
-        slices = ", ".join(view.group_slices or ())
+        slices = ", ".join(view._dataset.group_slices or ())
         raise EnrichError(
-            f"Got the grouped dataset {view.dataset_name!r} without a slice; wanted {media}s of one of its slices "
+            f"Got the grouped dataset {view._dataset.name!r} without a slice; wanted {media}s of one of its slices "
             f"({slices}). Choose one with view.select_group_slices(...)."
         )
     if got == media or got is None:

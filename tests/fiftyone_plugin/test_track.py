@@ -298,6 +298,49 @@ def test_faults_on_the_way_are_told_beside_the_result(fake_video: FakePlugin, ma
     assert 6 not in by_track(sample)[1] and 7 in by_track(sample)[1]
 
 
+def test_selected_labels_limit_what_is_followed(fake_video: FakePlugin, make_videos: MakeVideos) -> None:
+    import fiftyone.operators as foo
+
+    dataset = make_videos(2)
+    first = dataset.first()
+    blue = first.frames[1]["boxes"].detections[1]
+    chosen = {"sample_id": first.id, "label_id": blue.id, "field": "frames.boxes", "frame_number": 1}
+    params = {"model": "fake-video", "prompt_field": "boxes"}
+    context = {"view": dataset.view(), "selected_labels": [chosen], "params": params}
+    foo.execute_operator(f"{URI}/track_and_caption", context)
+    dataset.reload()
+    assert dataset.distinct("frames.tracks.detections.label") == ["blue"]
+    assert [bool(run) for run in dataset.values("tracks_run")] == [True, False]
+
+
+def test_a_slice_of_a_grouped_dataset_is_tracked(fake_video: FakePlugin, make_videos: MakeVideos) -> None:
+    import fiftyone as fo
+
+    paths = make_videos(2).values("filepath")
+    dataset = fo.Dataset()
+    dataset.add_group_field("group", default="left")
+    group = fo.Group()
+    dataset.add_samples(
+        [
+            fo.Sample(filepath=path, group=group.element(name))
+            for path, name in zip(paths, ("left", "right"), strict=True)
+        ]
+    )
+    with pytest.raises(Exception, match="without a slice"):
+        execute(dataset, prompt_field=None)
+    execute(dataset.select_group_slices("right"), prompt_field=None, most=1)
+    right = dataset.select_group_slices("right").first()
+    assert right["tracks_run"] and list(by_track(right)) == [1] and right["tracks_events"].detections
+    assert dataset.select_group_slices("left").first()["tracks_run"] is None
+    dataset.delete()
+
+
+def test_a_view_and_not_its_dataset_is_tracked(fake_video: FakePlugin, make_videos: MakeVideos) -> None:
+    dataset = make_videos(3)
+    assert execute(dataset[1:2])["total"] == 1
+    assert [bool(run) for run in dataset.values("tracks_run")] == [False, True, False]
+
+
 def test_videos_without_a_label_are_left_as_they_are(fake_video: FakePlugin, make_videos: MakeVideos) -> None:
     dataset = make_videos(2)
     sample = dataset.last()
