@@ -6,6 +6,9 @@ FiftyOne imports this file from its plugins folder and calls `register`; everyth
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +17,17 @@ if TYPE_CHECKING:
 
 def register(plugin: PluginContext) -> None:
     """Called by FiftyOne."""
+    _make_importable()
     from fiftyone_plugin.operators.perceive import CaptionRegions, PerceiveRegions
+    from fiftyone_plugin.operators.track import TrackAndCaption
 
-    for operator in (PerceiveRegions, CaptionRegions):
+    for operator in (PerceiveRegions, CaptionRegions, TrackAndCaption):
         plugin.register(operator)
+
+
+def _make_importable() -> None:
+    """Where a checkout is linked that is not installed, its packages are beside the folder the link leads to."""
+    root = Path(__file__).resolve().parents[1]
+    for package, place in (("fiftyone_plugin", root), ("pam_core", root / "core")):
+        if find_spec(package) is None:
+            sys.path.append(str(place))

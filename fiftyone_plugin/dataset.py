@@ -62,6 +62,10 @@ class Fields:
         """Make the fields that are not there yet."""
         if dataset.get_field(self.result) is None:
             dataset.add_sample_field(self.result, fo.EmbeddedDocumentField, embedded_doc_type=result)
+        self.declare_notes(dataset)
+
+    def declare_notes(self, dataset: fo.Dataset) -> None:
+        """Make those beside the results that are not there yet."""
         for name, kind in ((self.run, fo.StringField), (self.error, fo.StringField), (self.seconds, fo.FloatField)):
             if dataset.get_field(name) is None:
                 dataset.add_sample_field(name, kind)

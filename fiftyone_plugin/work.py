@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from fiftyone_plugin.checks import (
 )
 from fiftyone_plugin.dataset import Collected, Fields, RegionSink, Samples, SampleSource, TextSink
 from fiftyone_plugin.labels import Geometry, Label
+from fiftyone_plugin.runs import Provenance
 from pam_core.contracts import RegionModel
 from pam_plugins import registry
 from pam_plugins.enrich.local import enrich
@@ -113,6 +114,8 @@ class Work:
         if request.prompt_field is not None:
             check_prompt_field(self.dataset, request.prompt_field)
         self.samples, self.skipped = self._samples()
+        key = f"pam_{request.field}" + ("_captions" if request.caption else "")
+        self.run = Provenance(self.dataset, key, "pam_caption" if request.caption else "pam_perceive", self.info)
 
     def _samples(self) -> tuple[Samples, int]:
         """The samples to work on, and how many have results already and are left as they are."""
@@ -159,7 +162,7 @@ class Work:
         with said_read_only(self.dataset):
             self.dataset._sample_collection.update_one({"_id": None}, {"$set": {"nothing": None}})  # may it be done?
             self.fields.declare(self.dataset, result)
-            key = self._register()
+            self.run.register(request, tasks=list(self.tasks))
         prompts = request.field if request.caption else request.prompt_field
         source = SampleSource(self.samples, prompts, self.wanted)
         sink: Sink = (
@@ -190,25 +193,7 @@ class Work:
                 yield progress
         finally:
             sink.close()
-            self._record(key, progress)
-
-    def _register(self) -> str:
-        """A custom run of the dataset that says which model and options made the field."""
-        key = f"pam_{self.request.field}" + ("_captions" if self.request.caption else "")
-        config = self.dataset.init_run(
-            method="pam_caption" if self.request.caption else "pam_perceive",
-            model=f"{self.info.name} {self.info.revision}",
-            description=self.info.description,
-            licence=self.info.licence,
-            tasks=list(self.tasks),
-            request={**asdict(self.request), "label_ids": len(self.request.label_ids or ())},
-        )
-        self.dataset.register_run(key, config, overwrite=True)
-        return key
-
-    def _record(self, key: str, progress: Progress) -> None:
-        results = self.dataset.init_run_results(key, **asdict(progress))
-        self.dataset.save_run_results(key, results)
+            self.run.record(progress)
 
     def estimate(self) -> str:
         """What the work will take, in words; measured in earlier runs of this dataset, if there were any."""
@@ -224,13 +209,8 @@ class Work:
         return "; ".join(parts) + ". It runs on this machine and costs nothing but time."
 
     def _seconds_each(self) -> float | None:
-        for key in reversed(self.dataset.list_runs(method="pam_caption" if self.request.caption else "pam_perceive")):
-            if self.dataset.get_run_info(key).config.model != f"{self.info.name} {self.info.revision}":
-                continue
-            results = self.dataset.load_run_results(key)
-            if results is not None and results.perceived:
-                return float(results.seconds) / results.perceived
-        return None
+        runs = self.run.earlier()
+        return next((float(run.seconds) / run.perceived for run in runs if run.perceived), None)
 
 
 def with_labels(view: Collected, field: str) -> Collected:

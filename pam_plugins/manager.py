@@ -1,7 +1,7 @@
 """Finds plugins and loads them. A plugin that fails is reported by name and takes nothing else down.
 
-Built-in plugins come first, external ones from the entry-point group `pam`. `PAM_PLUGINS` limits the external ones
-to a comma-separated list of their names; set to nothing, it loads none.
+Built-in plugins come first, then the doors of this distribution, then external ones from the entry-point group
+`pam`. `PAM_PLUGINS` limits the external ones to a comma-separated list of their names; set to nothing, it loads none.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ BUILTIN_PLUGINS = (
     "pam_plugins.builtin.exporters",
     "pam_plugins.builtin.stores",
 )
+DOORS = {"fiftyone": "fiftyone_plugin.commands"}
+"""What the doors bring to the command line. They import `pam_plugins` and are not imported by it: they are loaded by
+name, as strangers are, in a checkout and where they are installed alike, and none takes the rest down.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,18 @@ class Plugins:
         self.statuses: list[PluginStatus] = []
         for module in BUILTIN_PLUGINS:
             self._register(importlib.import_module(module), module.rsplit(".", 1)[1], "built in")
+        for name, module in DOORS.items():
+            self._load(EntryPoint(name, module, "pam"), source="a door")
         wanted = os.environ.get("PAM_PLUGINS")
         names = None if wanted is None else {name.strip() for name in wanted.split(",") if name.strip()}
         for entry in sorted(entry_points(group="pam"), key=lambda e: e.name):
-            self._load(entry, wanted=names is None or entry.name in names)
+            source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+            if names is None or entry.name in names:
+                self._load(entry, source)
+            else:
+                self.statuses.append(PluginStatus(entry.name, source, loaded=False))
 
-    def _load(self, entry: EntryPoint, *, wanted: bool) -> None:
-        source = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
-        if not wanted:
-            self.statuses.append(PluginStatus(entry.name, source, loaded=False))
-            return
+    def _load(self, entry: EntryPoint, source: str) -> None:
         try:
             self._register(entry.load(), entry.name, source)
         except (Exception, SystemExit) as error:  # whatever a stranger's import raises must not take the rest down

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
+from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel, UnsupportedError
 from pam_core.types import Task
 from pam_plugins.manager import get_plugins
 
@@ -42,6 +43,31 @@ def resolve_model(name: str = "auto") -> ModelInfo:
     info = _pick("model", infos, name, "`pam models`")
     if info.missing is not None:
         raise NotReadyError(f"The model {name!r} cannot be loaded here: {info.missing}")
+    return info
+
+
+def resolve_video_model(name: str = "auto", languages: Sequence[str] = ()) -> ModelInfo:
+    """The model called `name`, for "auto" the best that is ready and follows objects, with captions in `languages`.
+
+    Raises NotFoundError, NotReadyError and UnsupportedError.
+    """
+    able = [info for info in model_infos().values() if info.video]
+    if name == "auto":
+        ready = [info for info in able if info.missing is None]
+        if not ready:
+            lacks = " ".join(f"{info.name}: {info.missing}" for info in able) or "No plugin here brings one."
+            raise NotFoundError(f"No model that follows objects through a video is ready here. {lacks}")
+        info = ready[0]
+    else:
+        info = resolve_model(name)
+    if not info.video:
+        names = ", ".join(each.name for each in able) or "none that is known here"
+        raise UnsupportedError(f"{info.name} looks at pictures and follows no objects; models that do: {names}.")
+    known = frozenset[str]().union(*info.tasks.values())
+    if lacking := [language for language in languages if language not in known]:
+        raise UnsupportedError(
+            f"{info.name} has no captions in {', '.join(lacking)}; it has them in {', '.join(sorted(known))}."
+        )
     return info
 
 

@@ -26,7 +26,10 @@ def choices(labels: dict[str, str]) -> types.DropdownView:
 
 
 def choose_model(inputs: types.Object, ctx: Context, *, video: bool = False) -> ModelInfo:
-    """The model, its tasks and the languages; the chosen model. Raises NotFoundError where none is ready."""
+    """The model, its tasks (of a video there is one only, the caption) and the languages; the chosen model.
+
+    Raises NotFoundError where none is ready.
+    """
     infos = {name: info for name, info in registry.model_infos().items() if info.video or not video}
     ready = {name: f"{name}: {info.description}" for name, info in infos.items() if info.missing is None}
     default = next(iter(ready), None)
@@ -35,19 +38,29 @@ def choose_model(inputs: types.Object, ctx: Context, *, video: bool = False) -> 
         description="`pam models` on the command line says how to get others",
     )  # fmt: skip
     info = registry.resolve_model(ctx.params.get("model") or default or "auto")
-    tasks = [task for task in info.tasks if task not in info.lacking]
-    inputs.list(
-        "tasks", types.String(), label="What to write", default=[t for t in tasks if t not in ON_REQUEST_TASKS],
-        view=types.DropdownView(multiple=True, choices=[types.Choice(task, label=_task(task)) for task in tasks]),
-    )  # fmt: skip
-    languages = sorted({code for task in tasks for code in info.tasks[task]})
+    choose_words(inputs, info, tasks=not video)
+    return info
+
+
+def choose_words(inputs: types.Object, info: ModelInfo, *, tasks: bool = True) -> None:
+    """What a model is to write, where `tasks`, and the languages."""
+    able = [task for task in info.tasks if task not in info.lacking]
+    if tasks:
+        _choose_tasks(inputs, able)
+    languages = sorted({code for task in able for code in info.tasks[task]})
     inputs.list(
         "languages", types.String(), label="Languages", default=["en"],
         view=types.DropdownView(
             multiple=True, choices=[types.Choice(code, label=LANGUAGES.get(code, code)) for code in languages]
         ),
     )  # fmt: skip
-    return info
+
+
+def _choose_tasks(inputs: types.Object, tasks: list[str]) -> None:
+    inputs.list(
+        "tasks", types.String(), label="What to write", default=[t for t in tasks if t not in ON_REQUEST_TASKS],
+        view=types.DropdownView(multiple=True, choices=[types.Choice(task, label=_task(task)) for task in tasks]),
+    )  # fmt: skip
 
 
 def _task(name: str) -> str:

@@ -14,7 +14,8 @@ from fiftyone.operators import types
 from fiftyone_plugin.checks import EnrichError, prompt_fields
 from fiftyone_plugin.dataset import Collected
 from fiftyone_plugin.operators.form import Context, as_list, checked_options, choices, choose_model, say
-from fiftyone_plugin.work import EXISTING, GEOMETRIES, Progress, Request, Work
+from fiftyone_plugin.tracks import TrackWork
+from fiftyone_plugin.work import EXISTING, GEOMETRIES, Request, Work
 from pam_core.contracts import UnsupportedError
 from pam_plugins import registry
 from pam_plugins.registry import NotFoundError
@@ -36,10 +37,15 @@ SUMMARY = {
 }
 
 
-class _RegionOperator(foo.Operator):
-    """What the two operators share."""
+class EnrichOperator(foo.Operator):
+    """What the operators share."""
 
-    caption: ClassVar[bool]
+    summary: ClassVar[dict[str, str]] = SUMMARY
+    video: ClassVar[bool] = False
+
+    def work(self, ctx: Context, view: Collected) -> Work | TrackWork:
+        """What the form asks for, checked."""
+        raise NotImplementedError
 
     def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
         """The operator's own part of the form."""
@@ -50,14 +56,14 @@ class _RegionOperator(foo.Operator):
         try:
             view = ctx.target_view(require_flat=True)
             self.settings(inputs, ctx, view)
-            choose_model(inputs, ctx)
-            work = Work(view, _request(ctx, caption=self.caption))
+            choose_model(inputs, ctx, video=self.video)
+            work = self.work(ctx, view)
             say(inputs, "estimate", work.estimate())
             if work.skipped:
                 say(
                     inputs,
                     "skipped",
-                    f"{work.skipped} samples have labels in {work.request.field!r} already and are left as they are.",
+                    f"{work.skipped} samples have results in {work.request.field!r} already; they stay as they are.",
                 )
             if len(work.samples) == 0:
                 say(inputs, "nothing", "There is nothing to do: no sample is left to look at.", error=True)
@@ -74,7 +80,7 @@ class _RegionOperator(foo.Operator):
 
     def execute(self, ctx: Context) -> dict[str, Any] | Iterator[Any]:
         """In the background, the counts; in the App, messages for it as the work goes on."""
-        work = Work(ctx.target_view(require_flat=True), _request(ctx, caption=self.caption))
+        work = self.work(ctx, ctx.target_view(require_flat=True))
         if not ctx.delegated:
             return _live(ctx, work)
         for progress in now_and_then(work.steps()):
@@ -83,23 +89,22 @@ class _RegionOperator(foo.Operator):
 
     def resolve_output(self, ctx: Context) -> types.Property:
         outputs = types.Object()
-        for name, label in SUMMARY.items():
+        for name, label in self.summary.items():
             if ctx.results.get(name):
                 kind = outputs.str if name == "last_error" else outputs.float if name == "seconds" else outputs.int
                 kind(name, label=label)
         return types.Property(outputs, view=types.View(label=f"{self.config.label}: done"))
 
 
-def _live(ctx: Context, work: Work) -> Iterator[Any]:
+def _live(ctx: Context, work: Work | TrackWork) -> Iterator[Any]:
     for progress in now_and_then(work.steps()):
         yield ctx.ops.set_progress(progress=progress.share, label=progress.text())
-    yield ctx.ops.notify(
-        f"{work.request.field}: {progress.text()}", variant="warning" if progress.failed else "success"
-    )
+    variant = "warning" if progress.failed else "success"
+    yield ctx.ops.notify(f"{work.request.field}: {progress.text()}", variant=variant)
     yield ctx.ops.reload_dataset()
 
 
-def now_and_then(steps: Iterator[Progress]) -> Iterator[Progress]:
+def now_and_then(steps: Iterator[Any]) -> Iterator[Any]:
     """The first of the steps, the last, and one every REPORT_SECONDS between."""
     shown = 0.0
     for progress in steps:
@@ -109,10 +114,11 @@ def now_and_then(steps: Iterator[Progress]) -> Iterator[Progress]:
     yield progress
 
 
-class PerceiveRegions(_RegionOperator):
+class PerceiveRegions(EnrichOperator):
     """Masks and words for what labels point at, or for everything in the picture."""
 
-    caption = False
+    def work(self, ctx: Context, view: Collected) -> Work:
+        return Work(view, _request(ctx, caption=False))
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -157,13 +163,14 @@ class PerceiveRegions(_RegionOperator):
         `settings` are the form's: field, prompt_field, model, tasks, languages, existing, geometry, mask_folder,
         proposer. Returns the counts of the run, or the delegated operation.
         """
-        return _call(self, view, delegate, settings, caption=False)
+        return schedule(self, view, settings) if delegate else finish(Work(view, request_of(settings, None)))
 
 
-class CaptionRegions(_RegionOperator):
+class CaptionRegions(EnrichOperator):
     """Words for the labels that are there; their boxes and masks stay as they are."""
 
-    caption = True
+    def work(self, ctx: Context, view: Collected) -> Work:
+        return Work(view, _request(ctx, caption=True))
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -199,7 +206,10 @@ class CaptionRegions(_RegionOperator):
 
         `settings` are the form's: existing, relabel, model, tasks, languages.
         """
-        return _call(self, view, delegate, {"field": field, **settings}, caption=True)
+        settings = {"field": field, **settings}
+        if delegate:
+            return schedule(self, view, settings)
+        return finish(Work(view, request_of(settings, None, caption=True)))
 
 
 def _request(ctx: Context, *, caption: bool) -> Request:
@@ -209,7 +219,9 @@ def _request(ctx: Context, *, caption: bool) -> Request:
     return request_of(ctx.params, tuple(selected) or None, caption=caption)
 
 
-def request_of(params: Mapping[str, Any], label_ids: tuple[str, ...] | None, *, caption: bool) -> Request:
+def request_of(
+    params: Mapping[str, Any], label_ids: tuple[str, ...] | None = None, *, caption: bool = False
+) -> Request:
     """The request that parameters make. Raises what an impossible one raises."""
     if caption and not params.get("field"):
         raise EnrichError("Got no field; wanted the field whose labels are to be captioned.")
@@ -225,13 +237,15 @@ def request_of(params: Mapping[str, Any], label_ids: tuple[str, ...] | None, *, 
     )
 
 
-def _call(operator: foo.Operator, view: Collected, delegate: bool, settings: dict[str, Any], caption: bool) -> Any:
-    """Not through FiftyOne's executor, which ends a call after ten minutes; a delegated one has no such limit."""
-    if delegate:
-        context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": settings}
-        return foo.execute_operator(operator.uri, context, request_delegation=True).result
-    work = Work(view, request_of(settings, None, caption=caption))
+def schedule(operator: foo.Operator, view: Collected, settings: Mapping[str, Any]) -> Any:
+    """Leave the work to `fiftyone delegated launch`; returns the operation that was queued."""
+    context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": dict(settings)}
+    return foo.execute_operator(operator.uri, context, request_delegation=True).result
+
+
+def finish(work: Work | TrackWork) -> dict[str, Any]:
+    """Do the work now and return its counts. Not through FiftyOne's executor, which ends calls after ten minutes."""
     with fou.ProgressBar(total=len(work.samples)) as bar:
         for progress in work.steps():
-            bar.update(progress.done - bar.iteration)
-        return vars(progress)
+            bar.set_iteration(progress.done)
+    return vars(progress)

@@ -14,8 +14,6 @@ from pam_plugins.cli.console import FAILED, fail, note
 from pam_plugins.cli.video_run import Outputs, run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pam_core.contracts import ModelInfo
     from pam_core.frames import Camera, Recorded
     from pam_plugins.video_prompts import VideoPrompt
@@ -50,7 +48,7 @@ def command(
     from pam_core.inference.stream import StreamSession
     from pam_core.types import PromptError
     from pam_core.video import VideoError, VideoModel
-    from pam_plugins.registry import NotFoundError
+    from pam_plugins.registry import NotFoundError, resolve_video_model
     from pam_plugins.results import ResultsError
 
     codes = languages(lang)
@@ -58,7 +56,7 @@ def command(
     try:
         rule = EventRule() if clip is None else EventRule(min_frames=clip, max_frames=clip)
         wanted = _prompts(point, box, mask, prompts)
-        info = _choose(model, () if no_captions else codes)
+        info = resolve_video_model(model, () if no_captions else codes)
         frames = _source(source, start, end, every)
         _check(wanted, info, frames, every)
         _check_outputs(outputs, source)
@@ -109,33 +107,6 @@ def _prompts(points: list[str], boxes: list[str], masks: list[str], path: Path |
 def _at_frame(text: str) -> tuple[str, int | None]:
     spot, _, frame = text.rpartition("@")
     return (spot, int(frame)) if spot and frame.isdecimal() else (text, None)
-
-
-def _choose(name: str, languages: Sequence[str]) -> ModelInfo:
-    """The model of that name, or the best that is ready and follows objects."""
-    from pam_core.contracts import UnsupportedError
-    from pam_plugins.registry import NotFoundError, model_infos, resolve_model
-
-    if name == "auto":
-        able = [info for info in model_infos().values() if info.video]
-        ready = [info for info in able if info.missing is None]
-        if not ready:
-            lacks = " ".join(f"{info.name}: {info.missing}" for info in able) or "No plugin here brings one."
-            raise NotFoundError(f"No model that follows objects through a video is ready here. {lacks}")
-        info = ready[0]
-    else:
-        info = resolve_model(name)
-    if not info.video:
-        able_names = (
-            ", ".join(each.name for each in model_infos().values() if each.video) or "none that is known here"
-        )
-        raise UnsupportedError(f"{info.name} looks at pictures and follows no objects; models that do: {able_names}.")
-    known = frozenset[str]().union(*info.tasks.values())
-    if lacking := [language for language in languages if language not in known]:
-        raise UnsupportedError(
-            f"{info.name} has no captions in {', '.join(lacking)}; it has them in {', '.join(sorted(known))}."
-        )
-    return info
 
 
 def _source(text: str, start: float, end: float | None, every: int) -> Recorded | Camera:

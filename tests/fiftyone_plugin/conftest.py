@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,13 +110,27 @@ def find_mongod() -> Path:
 @pytest.fixture
 def fake() -> Iterator[FakePlugin]:
     """The plugin that brings the model `fake`, registered for one test."""
+    with _registered(FakePlugin()) as plugin:
+        yield plugin
+
+
+@pytest.fixture
+def fake_video() -> Iterator[FakePlugin]:
+    """The plugin that brings the model `fake-video`, which follows colours, registered for one test."""
+    from tests.fake_video import FakeVideoModel
+
+    with _registered(FakePlugin(FakeVideoModel())) as plugin:
+        yield plugin
+
+
+@contextmanager
+def _registered(plugin: FakePlugin) -> Iterator[FakePlugin]:
     from pam_core.inference.cache import shared_cache
     from pam_plugins import registry
     from pam_plugins.manager import get_plugins
 
     registry._load_once.cache_clear()
     shared_cache().clear()
-    plugin = FakePlugin()
     with get_plugins().registered(plugin, "fake"):
         yield plugin
     registry._load_once.cache_clear()

@@ -24,7 +24,7 @@ def pam_enrich(source: str, sink: str) -> Any:
 def test_the_command_goes_from_dataset_to_dataset_and_to_parquet(
     fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet
 
     dataset = make_dataset(4)
     dataset.save_view("two", dataset[1:3])

@@ -18,6 +18,7 @@ from pam_plugins.manager import Plugins, get_plugins
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugins]:
     """Plugins of this test alone: none built in, none installed, and no model loaded before."""
     monkeypatch.setattr(manager, "BUILTIN_PLUGINS", ())
+    monkeypatch.setattr(manager, "DOORS", {})
     monkeypatch.setenv("PAM_PLUGINS", "")
     registry._load_once.cache_clear()
     get_plugins.cache_clear()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from fakes import FakePlugin, Install, fake_info
 
-from pam_plugins import hookimpl, registry
+from pam_plugins import hookimpl, manager, registry
 from pam_plugins.manager import Plugins, PluginStatus
 
 GOOD = """
@@ -272,3 +274,24 @@ def test_a_hook_that_raises_is_told_once_and_seen_in_the_status(
         assert no_plugins.things("pam_tasks") == no_plugins.things("pam_tasks") == []
         assert status(no_plugins, "guest").error == "pam_tasks raised ZeroDivisionError: division by zero"
     assert len(caplog.records) == 1
+
+
+def test_the_doors_are_loaded_by_name_whatever_pam_plugins_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAM_PLUGINS", "")
+    assert status(Plugins(), "fiftyone") == PluginStatus("fiftyone", "a door", True, ("pam_commands",))
+
+
+def test_a_door_that_does_not_load_takes_nothing_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager, "DOORS", {"shut": "no_such_package.commands"})
+    plugins = Plugins()
+    assert "no_such_package" in str(status(plugins, "shut").error) and not status(plugins, "shut").loaded
+    assert status(plugins, "lite").loaded
+
+
+def test_the_command_line_of_the_doors_imports_no_host() -> None:
+    code = (
+        "import sys; from pam_plugins.cli import app, get_plugins; get_plugins().tell('pam_commands', app=app);"
+        "print([group.name for group in app.registered_groups], 'fiftyone' in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['fiftyone'] False False"
