@@ -128,7 +128,7 @@ def test_a_mask_field_that_is_there_already_is_not_touched(fake: FakePlugin, mak
     assert "holds Segmentation; wanted Detections" in misuse("perceive_regions", dataset, field="masks")
     perceive(dataset[:1], prompt_field="boxes")
     shown = form("perceive_regions", dataset, prompt_field="boxes")
-    assert "1 samples have labels in 'regions' already" in shown["skipped"]["view"]["label"]
+    assert "1 samples have results in 'regions' already" in shown["skipped"]["view"]["label"]
 
 
 def test_a_read_only_field(fake: FakePlugin, make_dataset: MakeDataset) -> None:
