@@ -67,7 +67,7 @@ def command() -> None:
     plugins = Path(fo.config.plugins_dir)
     try:
         placed = place(plugins)
-    except (FileExistsError, OSError) as error:
+    except OSError as error:
         fail(error, FAILED)
     _say(Check(True, placed))
     good = True
@@ -200,6 +200,8 @@ def _plugin(target: Path) -> Iterator[Check]:
         advice = "Remove the other copy." if found else f"Is {target} readable?"
         yield Check(False, f"FiftyOne takes {NAME} from {where}, not from {target}", advice)
         return
+    if NAME not in {plugin.name for plugin in fop.list_plugins()}:
+        yield Check(False, f"the plugin {NAME} is disabled", f"fiftyone plugins enable {NAME}")
     done = subprocess.run(
         [sys.executable, "-c", _ASK, NAME],
         capture_output=True, text=True, check=False, cwd=target.parent, env=_environment(),

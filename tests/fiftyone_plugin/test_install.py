@@ -47,6 +47,20 @@ def test_what_does_not_work_is_said_with_what_to_do(host: Host, tmp_path: Path) 
     assert "not everything it needs is" in done.stderr
 
 
+def test_a_plugin_that_is_disabled_is_told(host: Host, tmp_path: Path) -> None:
+    settings = tmp_path / "app_config.json"
+    settings.write_text('{"plugins": {"@pam/regions": {"enabled": false}}}')
+    disabled = run(host, tmp_path / "plugins", FIFTYONE_APP_CONFIG_PATH=str(settings))
+    assert disabled.returncode == 1 and "fiftyone plugins enable @pam/regions" in disabled.stdout
+
+
+def test_another_copy_that_fiftyone_takes_instead_is_told(tmp_path: Path) -> None:
+    from fiftyone_plugin.install import _plugin
+
+    (check,) = _plugin(tmp_path / "pam")  # FiftyOne takes the one in the plugins folder of these tests
+    assert not check.ok and f"not from {tmp_path / 'pam'}" in check.what and check.advice == "Remove the other copy."
+
+
 def test_a_folder_of_someone_else_is_not_replaced(tmp_path: Path) -> None:
     from fiftyone_plugin.install import place
 

@@ -462,3 +462,16 @@ def test_lite_follows_a_drawn_thing_through_a_made_up_video(tmp_path: Path) -> N
         label["caption"] for label in labels.values()
     }
     dataset.delete()
+
+
+def test_masks_of_a_frame_that_are_too_large_for_the_database_go_to_files(
+    fake_video: FakePlugin, make_videos: MakeVideos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fiftyone_plugin import labels
+
+    monkeypatch.setattr(labels, "DOCUMENT_BYTES", 100)  # two masks of 8x8 pixels are larger
+    dataset = make_videos(1, frames=3)
+    execute(dataset)
+    found = [label for each in by_track(dataset.first()).values() for label in each.values()]
+    assert len(found) == 6 and len({label.mask_path for label in found}) == 6
+    assert all(label.mask is None and label.get_mask().all() for label in found)
