@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def register(plugin: PluginContext) -> None:
     """Called by FiftyOne."""
+    from fiftyone_plugin.operators.feedback import ExportFeedback
     from fiftyone_plugin.operators.perceive import CaptionRegions, PerceiveRegions
+    from fiftyone_plugin.panel import RegionsPanel
 
-    for operator in (PerceiveRegions, CaptionRegions):
+    for operator in (PerceiveRegions, CaptionRegions, ExportFeedback, RegionsPanel):
         plugin.register(operator)
