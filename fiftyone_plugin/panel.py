@@ -3,6 +3,7 @@
 The state of a panel lives in the browser and comes with every event; nothing is kept here between two events.
 
     controls                       what is looked for: field, search, review
+    seen                           the samples that the rows are of, as a short key
     page                           which page of it, from 0
     rows                           [sample id, label id, texts] of each row shown
     chosen                         the number of the chosen row, or -1
@@ -12,6 +13,8 @@ The state of a panel lives in the browser and comes with every event; nothing is
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -28,11 +31,25 @@ from pam_core.types import Verdict
 COLUMNS = {
     "label": "Label",
     "caption": "Caption",
-    "confidence": "Confidence",
+    "confidence": "Score",
     "review": "Review",
     "model": "Model",
     "seconds": "Seconds",
 }
+ACTIONS = {
+    "accept": ("Accept", "check_circle"),
+    "edit": ("Edit", "edit"),
+    "reject": ("Reject", "cancel"),
+    "open_sample": ("Open the sample", "visibility"),
+}
+"""What can be done with a row: the name of the method, its tooltip and its icon."""
+TABLE_STYLE = {
+    "minWidth": 400,
+    "& td, & th": {"fontSize": "0.85rem", "padding": "4px 5px"},
+    "& td:nth-of-type(2)": {"minWidth": 130},
+    "& td .MuiIconButton-root": {"padding": "1px"},
+}
+"""Room for the caption, since a panel is often half a window."""
 LONGEST_CELL = 200
 """Characters of a text that a cell shows."""
 EDIT_LABELS = {
@@ -74,19 +91,14 @@ class RegionsPanel(foo.Panel):
         self._refresh(ctx, page=0)
 
     def on_change_view(self, ctx: Context) -> None:
-        self._refresh(ctx, page=0)
+        """Other samples. The App also sends this, several times, when nothing but this panel's state has changed."""
+        if _seen(ctx) != ctx.panel.get_state("seen"):
+            self._refresh(ctx, page=0)
 
-    def on_change_dataset(self, ctx: Context) -> None:
-        self._refresh(ctx, page=0)
-
-    def on_change_group_slice(self, ctx: Context) -> None:
-        self._refresh(ctx, page=0)
-
-    def on_change_current_sample(self, ctx: Context) -> None:
-        self._refresh(ctx, page=0)
-
-    def on_change_selected(self, ctx: Context) -> None:
-        self._refresh(ctx, page=0)
+    on_change_dataset = on_change_view
+    on_change_group_slice = on_change_view
+    on_change_current_sample = on_change_view
+    on_change_selected = on_change_view
 
     def on_change_selected_labels(self, ctx: Context) -> None:
         """A label clicked in the viewer is chosen here."""
@@ -187,6 +199,7 @@ class RegionsPanel(foo.Panel):
         ctx.panel.set_state(
             {
                 "controls.field": field,
+                "seen": _seen(ctx),
                 "page": page,
                 "more": more,
                 "scope": scope,
@@ -250,16 +263,13 @@ class RegionsPanel(foo.Panel):
         buttons.btn("cancel", label="Cancel", on_click=self.cancel)
 
     def _table(self, panel: types.Object) -> None:
-        table = types.TableView(on_click_row=self.choose, max_inline_actions=4, actions_label="Review")
+        table = types.TableView(
+            on_click_row=self.choose, max_inline_actions=len(ACTIONS), componentsProps={"table": {"sx": TABLE_STYLE}}
+        )
         for key, label in COLUMNS.items():
             table.add_column(key, label=label)
-        for name, label, icon, method in (
-            ("accept", "Accept", "check_circle", self.accept),
-            ("edit", "Edit", "edit", self.edit),
-            ("reject", "Reject", "cancel", self.reject),
-            ("open", "Open the sample", "visibility", self.open_sample),
-        ):
-            table.add_row_action(name, method, label=label, icon=icon, tooltip=label)
+        for name, (tooltip, icon) in ACTIONS.items():
+            table.add_row_action(name, getattr(self, name), icon=icon, tooltip=tooltip)
         panel.list("table", types.Object(), view=table)
 
     def _pages(self, panel: types.Object, ctx: Context) -> None:
@@ -293,6 +303,13 @@ def _samples(ctx: Context) -> tuple[list[str] | None, str]:
         many = len(ctx.selected)
         return list(ctx.selected), "the selected sample" if many == 1 else f"{many} selected samples"
     return None, "the view"
+
+
+def _seen(ctx: Context) -> str:
+    """Which samples are looked at, as a short key."""
+    samples, _ = _samples(ctx)
+    key = json.dumps([ctx.dataset.name, ctx.view._serialize(include_uuids=False), samples], default=str)
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def _cells(row: Row) -> list[str]:

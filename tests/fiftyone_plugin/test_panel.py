@@ -191,6 +191,27 @@ def test_an_edit_that_cannot_be_saved_is_said_and_stays_open(app: App) -> None:
     assert labels(app.dataset)[2].tags == []
 
 
+def test_an_event_that_changes_nothing_leaves_page_choice_and_words_alone(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The App sends several after each change of the panel's own state."""
+    from fiftyone_plugin import panel, rows
+
+    monkeypatch.setattr(rows, "PAGE", 4)
+    monkeypatch.setattr(panel, "PAGE", 4)
+    app.send("on_load")
+    app.send("next_page")
+    app.send("edit", row=1)
+    app.state["edit"]["label"] = "being typed"
+    for event in ("on_change_view", "on_change_dataset", "on_change_selected", "on_change_current_sample"):
+        app.send(event)
+    assert app.state["page"] == 1 and app.state["edit"]["label"] == "being typed" and "edit" in app.shown
+    assert app.data["table"]["selectedRows"] == [1]
+    app.request = {"view": app.dataset.limit(1)}
+    app.send("on_change_view")
+    assert app.state["page"] == 0 and "edit" not in app.shown
+
+
 @pytest.mark.parametrize("row", [None, -1, 6, "0", 1.5])
 def test_an_event_without_a_row_is_said(app: App, row: Any) -> None:
     app.send("accept", row=row)
