@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 def register(plugin: PluginContext) -> None:
     """Called by FiftyOne."""
     _make_importable()
+    from fiftyone_plugin.operators.feedback import ExportFeedback
     from fiftyone_plugin.operators.perceive import CaptionRegions, PerceiveRegions
     from fiftyone_plugin.operators.track import TrackAndCaption
+    from fiftyone_plugin.panel import RegionsPanel
 
-    for operator in (PerceiveRegions, CaptionRegions, TrackAndCaption):
+    for operator in (PerceiveRegions, CaptionRegions, TrackAndCaption, ExportFeedback, RegionsPanel):
         plugin.register(operator)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from pam_core.masks import BoolArray, Mask
 from pam_core.tasks import BUILTIN_TASKS
-from pam_core.types import Language, ModelRef, Prompt, Region
+from pam_core.types import Language, ModelRef, Prompt, PromptError, Region
 
 Label = fo.Detection | fo.Keypoint | fo.Polyline
 ATTRIBUTES = {"brief": "caption", "detailed": "detailed_caption"}
@@ -133,6 +133,15 @@ def prompt_text(prompt: Prompt) -> str:
     return json.dumps(said)
 
 
+def prompt_said(text: object) -> Prompt | None:
+    """What `prompt_text` wrote as a prompt again; None where it cannot be told, as for a mask that is only named."""
+    try:
+        said = json.loads(text) if isinstance(text, str) else None
+        return Prompt.from_json(said) if isinstance(said, dict) and "mask" not in said else None
+    except (ValueError, TypeError, KeyError, PromptError):
+        return None
+
+
 def mask_of(label: fo.Detection | fo.Polyline, width: int, height: int) -> Mask | None:
     """The mask of a label in a picture of this size; None for a box and for a line that is not closed."""
     if isinstance(label, fo.Polyline):
@@ -190,5 +199,6 @@ def region_of(label: fo.Detection | fo.Polyline, width: int, height: int) -> Reg
         texts=texts,
         scores={"label": label.confidence} if label.confidence is not None else {},
         track_id=label.index,
+        prompt=prompt_said(label.get_attribute_value("prompt", None)),
         **{score: label.get_attribute_value(score, None) for score in SCORES},
     )

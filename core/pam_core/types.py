@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 REGION_SCHEMA = "pam.region/1"
 PERCEPTION_SCHEMA = "pam.perception/1"
+FEEDBACK_SCHEMA = "pam.feedback/1"
 
 Texts = Mapping[str, Mapping[str, str]]
 """Answers by task name, then by language code: `{"label": {"en": "tabby cat"}}`."""
@@ -391,6 +392,33 @@ class Feedback:
     verdict: Verdict
     correction: Region | None = None
     source: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": FEEDBACK_SCHEMA,
+            "image": self.image,
+            "source": self.source,
+            "verdict": self.verdict.value,
+            "region": self.region.to_json(),
+            "correction": self.correction.to_json() if self.correction else None,
+        }
+
+    def to_line(self) -> str:
+        """One line of JSON, newline included."""
+        return _json_line(self.to_json()) + "\n"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Feedback:
+        """Read what `to_json` wrote. Raises SchemaError."""
+        _check_schema(data, FEEDBACK_SCHEMA)
+        with _fields(FEEDBACK_SCHEMA):
+            return cls(
+                image=data["image"],
+                region=Region.from_json(data["region"]),
+                verdict=Verdict(data["verdict"]),
+                correction=Region.from_json(data["correction"]) if data.get("correction") else None,
+                source=data.get("source", ""),
+            )
 
 
 def language_codes(languages: Iterable[str | Language]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from pam_core.masks import Mask
-from pam_core.types import ModelRef, Perception, Prompt, Region
+from pam_core.types import Feedback, ModelRef, Perception, Prompt, Region, Verdict
 
 sides = st.integers(1, 24)
 shapes = st.tuples(sides, sides)
@@ -96,4 +96,12 @@ perceptions = st.builds(
     run=words,
     seconds=st.dictionaries(words, st.floats(0, 1e6), max_size=2),
     error=st.none() | words,
+)
+feedbacks = st.builds(
+    Feedback,
+    image=words,
+    region=regions,
+    verdict=st.sampled_from(Verdict),
+    correction=st.none() | regions,
+    source=words,
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pam_core.masks import Mask, MaskError
 from pam_core.types import (
+    Feedback,
     Language,
     ModelRef,
     Perception,
@@ -20,6 +21,7 @@ from pam_core.types import (
     PromptError,
     Region,
     SchemaError,
+    Verdict,
     language_codes,
     regions_from_detections,
     regions_to_detections,
@@ -180,6 +182,13 @@ def test_regions_survive_json(region: Region) -> None:
     assert data["area"] == region.mask.area
 
 
+@given(strategies.feedbacks)
+def test_feedback_survives_a_line(feedback: Feedback) -> None:
+    line = feedback.to_line()
+    assert line.endswith("\n") and line.count("\n") == 1
+    assert Feedback.from_json(json.loads(line)) == feedback
+
+
 @given(strategies.perceptions)
 def test_perceptions_survive_a_line(perception: Perception) -> None:
     line = perception.to_line()
@@ -224,6 +233,7 @@ def without(data: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 REGION, PERCEPTION = make_region().to_json(), make_perception().to_json()
+FEEDBACK = Feedback("one.jpg", make_region(), Verdict.ACCEPTED).to_json()
 
 
 @pytest.mark.parametrize(
@@ -240,10 +250,12 @@ REGION, PERCEPTION = make_region().to_json(), make_perception().to_json()
         (Perception, REGION),
         (Perception, 3),
         (Perception, {**PERCEPTION, "regions": [{"schema": "else"}]}),
+        (Feedback, REGION),
+        (Feedback, {**FEEDBACK, "region": {"schema": "else"}}),
     ],
 )
-def test_another_schema_is_refused(kind: type[Region] | type[Perception], data: Any) -> None:
-    with pytest.raises(SchemaError, match=r"Got .*; wanted 'pam\.(region|perception)/1'"):
+def test_another_schema_is_refused(kind: type[Region] | type[Perception] | type[Feedback], data: Any) -> None:
+    with pytest.raises(SchemaError, match=r"Got .*; wanted 'pam\.(region|perception|feedback)/1'"):
         kind.from_json(data)
 
 
@@ -254,10 +266,14 @@ def test_another_schema_is_refused(kind: type[Region] | type[Perception], data: 
         *((Perception, without(PERCEPTION, key)) for key in ("image", "width", "height", "model", "regions")),
         (Region, {**REGION, "model": {"name": "x"}}),
         (Perception, {**PERCEPTION, "regions": None}),
+        *((Feedback, without(FEEDBACK, key)) for key in ("image", "region", "verdict")),
+        (Feedback, {**FEEDBACK, "verdict": "maybe"}),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else f"{len(value)} fields",
 )
-def test_a_missing_field_is_a_schema_error_too(kind: type[Region] | type[Perception], data: Any) -> None:
+def test_a_missing_field_is_a_schema_error_too(
+    kind: type[Region] | type[Perception] | type[Feedback], data: Any
+) -> None:
     with pytest.raises(SchemaError):
         kind.from_json(data)
 

@@ -1,0 +1,354 @@
+"""The panel "Regions": what the model said, in a table beside the pictures, to search, to accept, to edit, to reject.
+
+The state of a panel lives in the browser and comes with every event; nothing is kept here between two events.
+
+    controls                       what is looked for: field, search, review
+    seen                           the samples that the rows are of, as a short key
+    page                           which page of it, from 0
+    rows                           [sample id, label id, texts] of each row shown
+    chosen                         the number of the chosen row, or -1
+    edit                           {label, caption, ...} while the chosen row is edited, by attribute
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import fiftyone as fo
+import fiftyone.operators as foo
+from fiftyone.operators import types
+
+from fiftyone_plugin.checks import EnrichError
+from fiftyone_plugin.feedback import EDITABLE, checked_text, judge
+from fiftyone_plugin.operators.form import Context, choices
+from fiftyone_plugin.rows import PAGE, REVIEWS, Query, Row, reviewable_fields, rows_of
+from pam_core.types import Verdict
+
+COLUMNS = {
+    "label": "Label",
+    "caption": "Caption",
+    "confidence": "Score",
+    "review": "Review",
+    "model": "Model",
+    "seconds": "Seconds",
+}
+ACTIONS = {
+    "accept": ("Accept", "check_circle"),
+    "edit": ("Edit", "edit"),
+    "reject": ("Reject", "cancel"),
+    "open_sample": ("Open the sample", "visibility"),
+}
+"""What can be done with a row: the name of the method, its tooltip and its icon."""
+TABLE_STYLE = {
+    "minWidth": 400,
+    "& td, & th": {"fontSize": "0.85rem", "padding": "4px 5px"},
+    "& td:nth-of-type(2)": {"minWidth": 130},
+    "& td .MuiIconButton-root": {"padding": "1px"},
+}
+"""Room for the caption, since a panel is often half a window."""
+LONGEST_CELL = 200
+"""Characters of a text that a cell shows."""
+EDIT_LABELS = {
+    "label": "Label",
+    "caption": "Caption",
+    "label_zh": "Label in Chinese",
+    "caption_zh": "Caption in Chinese",
+}
+REVIEW_LABELS = {"all": "All regions", "open": "Not reviewed yet"}
+
+
+def said(method: Callable[[Any, Context], None]) -> Callable[[Any, Context], None]:
+    """Show what cannot be done as a notice in the App."""
+
+    @functools.wraps(method)
+    def event(panel: Any, ctx: Context) -> None:
+        try:
+            method(panel, ctx)
+        except EnrichError as error:
+            ctx.ops.notify(str(error), variant="error")
+
+    return event
+
+
+class RegionsPanel(foo.Panel):
+    """The regions of the sample that is open, of those selected, or of the view."""
+
+    @property
+    def config(self) -> foo.PanelConfig:
+        return foo.PanelConfig(
+            name="regions_panel",
+            label="Regions",
+            icon="/assets/regions.svg",
+            surfaces="grid modal",
+            help_markdown="What the model said of each region. A row selects its label in the viewer.",
+        )
+
+    def on_load(self, ctx: Context) -> None:
+        self._refresh(ctx, page=0)
+
+    def on_change_view(self, ctx: Context) -> None:
+        """Other samples. The App also sends this, several times, when nothing but this panel's state has changed."""
+        if _seen(ctx) != ctx.panel.get_state("seen"):
+            self._refresh(ctx, page=0)
+
+    on_change_dataset = on_change_view
+    on_change_group_slice = on_change_view
+    on_change_current_sample = on_change_view
+    on_change_selected = on_change_view
+
+    def on_change_selected_labels(self, ctx: Context) -> None:
+        """A label clicked in the viewer is chosen here."""
+        selected = [label["label_id"] for label in ctx.selected_labels or ()]
+        ids = [row[1] for row in ctx.panel.get_state("rows") or []]
+        if selected and selected[-1] in ids and ids.index(selected[-1]) != ctx.panel.get_state("chosen"):
+            self._refresh(ctx, chosen=selected[-1])
+
+    def look(self, ctx: Context) -> None:
+        """Another field, search or review state."""
+        self._refresh(ctx, page=0)
+
+    def next_page(self, ctx: Context) -> None:
+        self._refresh(ctx, page=_page(ctx) + 1)
+
+    def previous_page(self, ctx: Context) -> None:
+        self._refresh(ctx, page=max(0, _page(ctx) - 1))
+
+    @said
+    def choose(self, ctx: Context) -> None:
+        """A click on a row: select its label in the viewer."""
+        sample_id, label_id, _ = _row_of(ctx)
+        label = {"label_id": label_id, "sample_id": sample_id, "field": ctx.panel.get_state("controls.field")}
+        ctx.ops.set_selected_labels([label])
+        self._refresh(ctx, chosen=label_id)
+
+    @said
+    def open_sample(self, ctx: Context) -> None:
+        """Open the row's sample with its label selected."""
+        self.choose(ctx)
+        ctx.ops.open_sample(id=_row_of(ctx)[0])
+
+    @said
+    def accept(self, ctx: Context) -> None:
+        self._judge(ctx, Verdict.ACCEPTED)
+
+    @said
+    def reject(self, ctx: Context) -> None:
+        self._judge(ctx, Verdict.REJECTED)
+
+    @said
+    def edit(self, ctx: Context) -> None:
+        """Open the row's texts for editing."""
+        _, label_id, texts = _row_of(ctx)
+        shown = {name: texts.get(name, "") for name in EDITABLE if name in ("label", "caption") or name in texts}
+        self._refresh(ctx, chosen=label_id, edit=shown)
+
+    @said
+    def save(self, ctx: Context) -> None:
+        """Write the texts as edited."""
+        texts = _row_of(ctx)[2]
+        edited = ctx.panel.get_state("edit") or {}
+        changed = {
+            name: text
+            for name, text in edited.items()
+            if isinstance(text, str) and text.strip() != texts.get(name, "").strip()
+        }
+        if not changed:
+            raise EnrichError("Got the same words; wanted a change. Use Accept where they are right.")
+        for name, text in changed.items():  # before anything is read anew, so that the form stays as it is
+            checked_text(name, text)
+        self._judge(ctx, Verdict.EDITED, changed)
+
+    def cancel(self, ctx: Context) -> None:
+        self._refresh(ctx)
+
+    def _judge(self, ctx: Context, verdict: Verdict, texts: dict[str, str] | None = None) -> None:
+        sample_id, label_id, _ = _row_of(ctx)
+        try:
+            judge(ctx.dataset, ctx.panel.get_state("controls.field"), sample_id, label_id, verdict, texts)
+        finally:  # a label that is gone has to go from the table too
+            self._refresh(ctx, chosen=label_id)
+        ctx.ops.reload_samples()
+
+    def _refresh(
+        self, ctx: Context, page: int | None = None, chosen: str = "", edit: dict[str, str] | None = None
+    ) -> None:
+        """Read the rows anew and show them; `chosen` is a label's id."""
+        fields = reviewable_fields(ctx.dataset)
+        field = ctx.panel.get_state("controls.field")
+        field = field if field in fields else next(iter(fields), None)
+        page = _page(ctx) if page is None else page
+        review = ctx.panel.get_state("controls.review")
+        rows: list[Row] = []
+        more = False
+        scope = ""
+        if field is not None and not ctx.view._is_generated:
+            samples, scope = _samples(ctx)
+            query = Query(
+                field=field,
+                search=str(ctx.panel.get_state("controls.search") or ""),
+                review=review if review in REVIEWS else "all",
+                samples=samples,
+                page=page,
+            )
+            rows, more = rows_of(ctx.view, query)
+        at = next((number for number, row in enumerate(rows) if row.label_id == chosen), -1)
+        ctx.panel.set_state(
+            {
+                "controls.field": field,
+                "seen": _seen(ctx),
+                "page": page,
+                "more": more,
+                "scope": scope,
+                "rows": [[row.sample_id, row.label_id, row.texts] for row in rows],
+                "chosen": at,
+                "edit": edit if at >= 0 else None,
+            }
+        )
+        ctx.panel.set_data(
+            "table",
+            {
+                "columns": list(COLUMNS),
+                "rows": [_cells(row) for row in rows],
+                "selectedRows": [at] if at >= 0 else [],
+            },
+        )
+
+    def render(self, ctx: Context) -> types.Property:
+        panel = types.Object()
+        fields = reviewable_fields(ctx.dataset)
+        rows = ctx.panel.get_state("rows") or []
+        if ctx.view._is_generated:
+            panel.md(
+                "Patches, clips and frames are not shown here. Go back to the view of samples.", name="generated"
+            )
+        elif not fields:
+            panel.md(
+                "There is no field of regions yet. The operators **Perceive regions** and **Caption existing "
+                "regions** make one.",
+                name="nothing",
+            )
+        else:
+            self._controls(panel, fields)
+            panel.md(_about(ctx), name="about")
+            if ctx.panel.get_state("edit"):
+                self._form(panel, ctx)
+            if rows:
+                self._table(panel)
+            else:
+                panel.md("No region is found here.", name="none")
+            self._pages(panel, ctx)
+        return types.Property(panel, view=types.GridView(orientation="vertical", gap=1, pad=2))
+
+    def _controls(self, panel: types.Object, fields: list[str]) -> None:
+        row = panel.h_stack("controls", gap=1, align_y="end")
+        shown = {name: REVIEW_LABELS.get(name, name.capitalize()) for name in REVIEWS}
+        row.enum(
+            "field", fields, default=fields[0], label="Field", view=choices({name: name for name in fields}),
+            on_change=self.look,
+        )  # fmt: skip
+        row.enum("review", list(shown), default="all", label="Show", view=choices(shown), on_change=self.look)
+        row.str("search", label="Search labels, captions and explanations")
+        row.btn("look", label="Search", variant="outlined", on_click=self.look)
+
+    def _form(self, panel: types.Object, ctx: Context) -> None:
+        form = panel.v_stack("edit", gap=1)
+        for name in ctx.panel.get_state("edit"):
+            form.str(name, label=EDIT_LABELS[name], view=types.TextFieldView(multiline=name.startswith("caption")))
+        buttons = panel.h_stack("buttons", gap=1)
+        buttons.btn("save", label="Save", variant="contained", on_click=self.save)
+        buttons.btn("cancel", label="Cancel", on_click=self.cancel)
+
+    def _table(self, panel: types.Object) -> None:
+        table = types.TableView(
+            on_click_row=self.choose, max_inline_actions=len(ACTIONS), componentsProps={"table": {"sx": TABLE_STYLE}}
+        )
+        for key, label in COLUMNS.items():
+            table.add_column(key, label=label)
+        for name, (tooltip, icon) in ACTIONS.items():
+            table.add_row_action(name, getattr(self, name), icon=icon, tooltip=tooltip)
+        panel.list("table", types.Object(), view=table)
+
+    def _pages(self, panel: types.Object, ctx: Context) -> None:
+        page, more = _page(ctx), bool(ctx.panel.get_state("more"))
+        if page or more:
+            pages = panel.h_stack("pages", gap=1)
+            pages.btn("previous", label=f"Previous {PAGE}", disabled=not page, on_click=self.previous_page)
+            pages.btn("next", label=f"Next {PAGE}", disabled=not more, on_click=self.next_page)
+
+
+def _page(ctx: Context) -> int:
+    page = ctx.panel.get_state("page")
+    return page if isinstance(page, int) and page > 0 else 0
+
+
+def _row_of(ctx: Context) -> list[Any]:
+    """Sample id, label id and texts of the row that an event is about, or of the chosen one. Raises EnrichError."""
+    rows = ctx.panel.get_state("rows") or []
+    number = ctx.params.get("row", ctx.panel.get_state("chosen", -1))
+    if not isinstance(number, int) or not 0 <= number < len(rows):
+        raise EnrichError("No region is chosen; click a row of the table first.")
+    found: list[Any] = rows[number]
+    return found
+
+
+def _samples(ctx: Context) -> tuple[list[str] | None, str]:
+    """Which samples are looked at, and how to say so: the open one, the selected ones, or all of the view."""
+    if ctx.current_sample:
+        return [ctx.current_sample], "this sample"
+    if ctx.selected:
+        many = len(ctx.selected)
+        return list(ctx.selected), "the selected sample" if many == 1 else f"{many} selected samples"
+    return None, "the view"
+
+
+def _seen(ctx: Context) -> str:
+    """Which samples are looked at, as a short key."""
+    samples, _ = _samples(ctx)
+    key = json.dumps([ctx.dataset.name, ctx.view._serialize(include_uuids=False), samples], default=str)
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _cells(row: Row) -> list[str]:
+    confidence = "" if row.confidence is None else f"{row.confidence:.2f}"
+    seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
+    cells = {
+        "label": _both(row.texts, "label"),
+        "caption": _both(row.texts, "caption"),
+        "confidence": confidence,
+        "review": row.review,
+        "model": row.model,
+        "seconds": seconds,
+    }
+    return [cells[name] for name in COLUMNS]
+
+
+def _both(texts: dict[str, str], name: str) -> str:
+    """A text in English and in Chinese, as far as they are there."""
+    text = " / ".join(filter(None, (texts.get(name), texts.get(f"{name}_zh"))))
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+
+
+def _about(ctx: Context) -> str:
+    """What is shown, and what is known of the run that made it."""
+    rows, page = ctx.panel.get_state("rows") or [], _page(ctx)
+    first = page * PAGE + 1
+    shown = f"Regions {first} to {first + len(rows) - 1} of {ctx.panel.get_state('scope')}." if rows else ""
+    return f"{shown} {_run(ctx.dataset, ctx.panel.get_state('controls.field'))}".strip()
+
+
+def _run(dataset: fo.Dataset, field: str) -> str:
+    for key in (f"pam_{field}", f"pam_{field}_captions"):
+        if key not in dataset.list_runs():
+            continue
+        model = dataset.get_run_info(key).config.model
+        results = dataset.load_run_results(key)
+        if results is None or not results.perceived:
+            return f"Model: {model}."
+        timing = f"{results.perceived} pictures in {results.seconds:.0f} s"
+        failed = f", {results.failed} failed" if results.failed else ""
+        return f"Model: {model}; the last run: {timing}{failed}."
+    return ""
