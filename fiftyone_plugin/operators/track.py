@@ -16,6 +16,8 @@ from pam_core.contracts import UnsupportedError
 from pam_plugins import registry
 
 FRAMES = "frames."
+FOUND = "*"
+"""Stands for no field: the App shows nothing for an empty choice."""
 SUMMARY = {
     "done": "Videos dealt with",
     "perceived": "Followed",
@@ -53,13 +55,14 @@ class TrackAndCaption(EnrichOperator):
 
     def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
         names = [name.removeprefix(FRAMES) for name in prompt_fields(view._dataset, frames=True)]
-        found = "Nothing: follow what is found in the first frame"
-        places = {"": found, **{name: f"The labels of {FRAMES}{name}" for name in names}}
+        places = {FOUND: "What is found in the first frame"} | {
+            name: f"The labels of {FRAMES}{name}" for name in names
+        }
         inputs.enum(
-            "prompt_field", list(places), default="", label="What to follow", view=choices(places),
+            "prompt_field", list(places), default=FOUND, label="What to follow", view=choices(places),
             description="An object begins where its index or instance appears first; selected labels limit them",
         )  # fmt: skip
-        if not ctx.params.get("prompt_field"):
+        if _prompt_field(ctx.params) is None:
             inputs.int("most", default=TrackRequest.most, min=1, label="At most so many objects")
         inputs.str(
             "field", default=TrackRequest.field, label="Field for the tracks",
@@ -89,7 +92,7 @@ def _request(ctx: Context) -> TrackRequest:
     most = params.get("most", TrackRequest.most)
     if any(not isinstance(code, str) for code in languages) or not isinstance(most, int):
         raise UnsupportedError(f"Got languages {languages} and at most {most!r} objects; wanted codes and a number.")
-    prompt_field = (params.get("prompt_field") or "").removeprefix(FRAMES) or None
+    prompt_field = _prompt_field(params)
     selected = [
         label["label_id"]
         for label in as_list(ctx.selected_labels)
@@ -104,3 +107,9 @@ def _request(ctx: Context) -> TrackRequest:
         model=registry.resolve_video_model(params.get("model") or "auto", languages).name,
         languages=languages,
     )
+
+
+def _prompt_field(params: dict[str, Any]) -> str | None:
+    """The field of the frames, without "frames."; None where what is found is to be followed."""
+    name = str(params.get("prompt_field") or FOUND)
+    return None if name == FOUND else name.removeprefix(FRAMES)
