@@ -13,6 +13,8 @@ from pam_plugins import registry
 from pam_plugins.perceive import ON_REQUEST_TASKS, Options
 
 LANGUAGES = {Language.EN.value: "English", Language.ZH.value: "Chinese"}
+NO_FIELD = "*"
+"""Stands for no field of prompts: the App shows nothing for an empty choice."""
 Context = Any
 """FiftyOne's ExecutionContext."""
 
@@ -93,3 +95,9 @@ def checked_options(info: ModelInfo, params: Mapping[str, Any]) -> Options:
     options = Options(tasks=tasks, languages=languages, proposer=params.get("proposer") or Options.proposer)
     options.tasks_for(info)
     return options
+
+
+def chosen_field(params: Mapping[str, Any]) -> str | None:
+    """The field of prompts that was chosen; None for none."""
+    name = params.get("prompt_field")
+    return str(name) if name and name != NO_FIELD else None

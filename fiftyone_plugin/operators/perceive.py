@@ -13,7 +13,16 @@ from fiftyone.operators import types
 
 from fiftyone_plugin.checks import EnrichError, prompt_fields
 from fiftyone_plugin.dataset import Collected
-from fiftyone_plugin.operators.form import Context, as_list, checked_options, choices, choose_model, say
+from fiftyone_plugin.operators.form import (
+    NO_FIELD,
+    Context,
+    as_list,
+    checked_options,
+    choices,
+    choose_model,
+    chosen_field,
+    say,
+)
 from fiftyone_plugin.tracks import TrackWork
 from fiftyone_plugin.work import EXISTING, GEOMETRIES, Request, Work
 from pam_core.contracts import UnsupportedError
@@ -136,9 +145,9 @@ class PerceiveRegions(EnrichOperator):
 
     def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
         fields = prompt_fields(view._dataset)
-        places = {"": "Nothing: look for everything", **{name: f"The labels of {name}" for name in fields}}
+        places = {NO_FIELD: "Nothing: look for everything", **{name: f"The labels of {name}" for name in fields}}
         inputs.enum(
-            "prompt_field", list(places), default="", label="Where to look", view=choices(places),
+            "prompt_field", list(places), default=NO_FIELD, label="Where to look", view=choices(places),
             description="Boxes, masks, outlines and keypoints can be prompts; selected labels limit them",
         )  # fmt: skip
         inputs.str("field", default=Request.field, label="Field for the results")
@@ -151,7 +160,7 @@ class PerceiveRegions(EnrichOperator):
         )
         if ctx.params.get("geometry") == "mask_path":
             inputs.str("mask_folder", label="Folder for the masks", description="The default is beside the datasets")
-        if not ctx.params.get("prompt_field"):
+        if chosen_field(ctx.params) is None:
             proposers = {name: proposer.description for name, proposer in registry.proposers().items()}
             inputs.enum(
                 "proposer", list(proposers), default="grid", label="How to find everything", view=choices(proposers)
@@ -214,7 +223,7 @@ class CaptionRegions(EnrichOperator):
 
 def _request(ctx: Context, *, caption: bool) -> Request:
     """The request that a form makes, limited to the selected labels of its field, if there are any."""
-    field = ctx.params.get("field" if caption else "prompt_field")
+    field = ctx.params.get("field") if caption else chosen_field(ctx.params)
     selected = [label["label_id"] for label in as_list(ctx.selected_labels) if label.get("field") == field]
     return request_of(ctx.params, tuple(selected) or None, caption=caption)
 
@@ -229,7 +238,7 @@ def request_of(
     return Request(
         **{name: params[name] for name in NAMES if params.get(name) is not None},
         caption=caption,
-        prompt_field=None if caption else params.get("prompt_field") or None,
+        prompt_field=None if caption else chosen_field(params),
         label_ids=label_ids,
         model=info.name,
         mask_folder=params.get("mask_folder") or None,

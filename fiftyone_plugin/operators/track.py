@@ -10,7 +10,7 @@ from fiftyone.operators import types
 
 from fiftyone_plugin.checks import prompt_fields
 from fiftyone_plugin.dataset import Collected
-from fiftyone_plugin.operators.form import Context, as_list, choices
+from fiftyone_plugin.operators.form import NO_FIELD, Context, as_list, choices, chosen_field
 from fiftyone_plugin.operators.perceive import EnrichOperator, finish, schedule
 from fiftyone_plugin.tracks import EXISTING, TrackRequest, TrackWork
 from pam_core.contracts import UnsupportedError
@@ -54,13 +54,14 @@ class TrackAndCaption(EnrichOperator):
 
     def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
         names = [name.removeprefix(FRAMES) for name in prompt_fields(view._dataset, frames=True)]
-        found = "Nothing: follow what is found in the first frame"
-        places = {"": found, **{name: f"The labels of {FRAMES}{name}" for name in names}}
+        places = {NO_FIELD: "What is found in the first frame"} | {
+            name: f"The labels of {FRAMES}{name}" for name in names
+        }
         inputs.enum(
-            "prompt_field", list(places), default="", label="What to follow", view=choices(places),
+            "prompt_field", list(places), default=NO_FIELD, label="What to follow", view=choices(places),
             description="An object begins where its index or instance appears first; selected labels limit them",
         )  # fmt: skip
-        if not ctx.params.get("prompt_field"):
+        if _prompt_field(ctx.params) is None:
             inputs.int("most", default=TrackRequest.most, min=1, label="At most so many objects")
         inputs.str(
             "field", default=TrackRequest.field, label="Field for the tracks",
@@ -85,7 +86,7 @@ class TrackAndCaption(EnrichOperator):
 
 def _request(ctx: Context) -> TrackRequest:
     """The request that a form makes, limited to the selected labels of its field, if there are any."""
-    field = str(ctx.params.get("prompt_field")).removeprefix(FRAMES)
+    field = _prompt_field(ctx.params)
     selected = [
         label["label_id"]
         for label in as_list(ctx.selected_labels)
@@ -103,9 +104,15 @@ def request_of(params: Mapping[str, Any], label_ids: tuple[str, ...] | None = No
     names = ("field", "existing", "device")
     return TrackRequest(
         **{name: params[name] for name in names if params.get(name) is not None},
-        prompt_field=(params.get("prompt_field") or "").removeprefix(FRAMES) or None,
+        prompt_field=_prompt_field(params),
         label_ids=label_ids,
         most=most,
         model=registry.resolve_video_model(params.get("model") or "auto", languages).name,
         languages=languages,
     )
+
+
+def _prompt_field(params: Mapping[str, Any]) -> str | None:
+    """The field of the frames, without "frames."; None where what is found is to be followed."""
+    name = chosen_field(params)
+    return name.removeprefix(FRAMES) if name else None
