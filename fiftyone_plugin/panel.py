@@ -6,6 +6,7 @@ The state of a panel lives in the browser and comes with every event; nothing is
     seen                           the samples that the rows are of, as a short key
     page                           which page of it, from 0
     rows                           [sample id, label id, texts] of each row shown
+    table                          what the table shows
     chosen                         the number of the chosen row, or -1
     edit                           {label, caption, ...} while the chosen row is edited, by attribute
 """
@@ -101,10 +102,11 @@ class RegionsPanel(foo.Panel):
     on_change_selected = on_change_view
 
     def on_change_selected_labels(self, ctx: Context) -> None:
-        """A label clicked in the viewer is chosen here."""
+        """A label clicked in the viewer is chosen here, unless words are being edited: they would be lost."""
         selected = [label["label_id"] for label in ctx.selected_labels or ()]
-        ids = [row[1] for row in ctx.panel.get_state("rows") or []]
-        if selected and selected[-1] in ids and ids.index(selected[-1]) != ctx.panel.get_state("chosen"):
+        rows = ctx.panel.get_state("rows") or []
+        at = next((number for number, row in enumerate(rows) if row[1] in selected[-1:]), -1)
+        if at not in (-1, ctx.panel.get_state("chosen")) and not ctx.panel.get_state("edit"):
             self._refresh(ctx, chosen=selected[-1])
 
     def look(self, ctx: Context) -> None:
@@ -206,15 +208,13 @@ class RegionsPanel(foo.Panel):
                 "rows": [[row.sample_id, row.label_id, row.texts] for row in rows],
                 "chosen": at,
                 "edit": edit if at >= 0 else None,
+                # Not in the panel's data: the App lays data over the state row by row, and rows that are gone stay.
+                "table": {
+                    "columns": list(COLUMNS),
+                    "rows": [_cells(row) for row in rows],
+                    "selectedRows": [at] if at >= 0 else [],
+                },
             }
-        )
-        ctx.panel.set_data(
-            "table",
-            {
-                "columns": list(COLUMNS),
-                "rows": [_cells(row) for row in rows],
-                "selectedRows": [at] if at >= 0 else [],
-            },
         )
 
     def render(self, ctx: Context) -> types.Property:

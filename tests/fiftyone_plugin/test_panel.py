@@ -15,12 +15,11 @@ PANEL = f"{URI}/regions_panel"
 
 
 class App:
-    """What the App does with a panel: keeps its state and data, sends events, shows notices."""
+    """What the App does with a panel: keeps its state, sends events, shows notices."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
         self.state: dict[str, Any] = {}
-        self.data: dict[str, Any] = {}
         self.request: dict[str, Any] = {}
         self.notices: list[str] = []
         self.triggered: dict[str, Any] = {}
@@ -41,10 +40,10 @@ class App:
         for asked in result.executor.to_json()["requests"]:
             name, given = asked["operator_uri"].split("/")[-1], asked["params"]
             self.triggered[name] = given
-            if name in ("patch_panel_state", "patch_panel_data"):
-                target = self.state if name.endswith("state") else self.data
-                for path, value in (given.get("state") or given.get("data") or {}).items():
-                    pydash.set_(target, path, value)
+            assert name != "patch_panel_data", "the App merges data into the state: rows that are gone stay"
+            if name == "patch_panel_state":
+                for path, value in given["state"].items():
+                    pydash.set_(self.state, path, value)
             if name == "notify":
                 self.notices.append(given["message"])
             if name == "show_panel_output":
@@ -55,7 +54,7 @@ class App:
         self.send("look")
 
     def column(self, name: str) -> list[str]:
-        table = self.data["table"]
+        table = self.state["table"]
         return [row[table["columns"].index(name)] for row in table["rows"]]
 
 
@@ -76,7 +75,7 @@ def test_the_regions_of_the_view_are_shown_with_what_the_model_said(app: App) ->
     assert app.column("review") == [""] * 6
     about = app.shown["about"]["default"]
     assert "Regions 1 to 6 of the view" in about and "Model: fake 1" in about and "2 pictures in" in about
-    assert "mask" not in str(app.data) and "mask" not in str(app.state)
+    assert "mask" not in str(app.state)
     assert "pages" not in app.shown
 
 
@@ -134,7 +133,7 @@ def test_a_click_on_a_row_selects_its_label_in_the_viewer(app: App) -> None:
     sample_id, label_id, _ = app.state["rows"][4]
     wanted = {"label_id": label_id, "sample_id": sample_id, "field": "regions"}
     assert app.triggered["set_selected_labels"] == {"labels": [wanted]}
-    assert app.data["table"]["selectedRows"] == [4]
+    assert app.state["table"]["selectedRows"] == [4]
     app.send("open_sample", row=0)
     assert app.triggered["open_sample"]["id"] == app.dataset.first().id
     assert app.triggered["set_selected_labels"]["labels"][0]["label_id"] == app.state["rows"][0][1]
@@ -143,10 +142,14 @@ def test_a_click_on_a_row_selects_its_label_in_the_viewer(app: App) -> None:
 def test_a_label_clicked_in_the_viewer_is_chosen(app: App) -> None:
     app.request = {"selected_labels": [{"label_id": app.state["rows"][2][1], "field": "regions"}]}
     app.send("on_change_selected_labels")
-    assert app.data["table"]["selectedRows"] == [2]
+    assert app.state["table"]["selectedRows"] == [2]
     app.request = {"selected_labels": []}
     app.send("on_change_selected_labels")
     assert app.notices == []
+    app.send("edit", row=2)
+    app.request = {"selected_labels": [{"label_id": app.state["rows"][3][1], "field": "regions"}]}
+    app.send("on_change_selected_labels")
+    assert "edit" in app.shown, "what was typed would be lost"
 
 
 def test_accept_and_reject_write_tags_and_the_table_shows_them(app: App) -> None:
@@ -206,7 +209,7 @@ def test_an_event_that_changes_nothing_leaves_page_choice_and_words_alone(
     for event in ("on_change_view", "on_change_dataset", "on_change_selected", "on_change_current_sample"):
         app.send(event)
     assert app.state["page"] == 1 and app.state["edit"]["label"] == "being typed" and "edit" in app.shown
-    assert app.data["table"]["selectedRows"] == [1]
+    assert app.state["table"]["selectedRows"] == [1]
     app.request = {"view": app.dataset.limit(1)}
     app.send("on_change_view")
     assert app.state["page"] == 0 and "edit" not in app.shown
