@@ -3,7 +3,7 @@
     make pam-python ARGS="-m benchmarks.fiftyone --pictures 60"
 
 Both go through the pictures side by side, in turn, in one process; nothing is kept in the cache between them. The
-database is a MongoDB that FiftyOne starts for this run. The last line is one JSON object.
+database is a MongoDB of this run alone. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from tests.fiftyone_plugin.conftest import Mongod
+
 PHOTOS = Path(__file__).parent.parent / "tests" / "data"
 
 
@@ -27,9 +29,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=60)
     parser.add_argument("--model", default="lite")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as home, Mongod(Path(home)) as uri:
         os.environ.update(
-            FIFTYONE_DATABASE_DIR=f"{home}/mongo",
+            FIFTYONE_DATABASE_URI=uri,
+            FIFTYONE_DATABASE_VALIDATION="false",
             FIFTYONE_DEFAULT_DATASET_DIR=f"{home}/datasets",
             FIFTYONE_DO_NOT_TRACK="true",
             FIFTYONE_SHOW_PROGRESS_BARS="false",
