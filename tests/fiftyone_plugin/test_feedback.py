@@ -15,7 +15,7 @@ from pam_core.types import Feedback, Region, Verdict
 from pam_plugins.hookspecs import hookimpl
 from tests.factories import FakePlugin, shapes
 from tests.fiftyone_plugin.conftest import URI, MakeDataset
-from tests.fiftyone_plugin.test_perceive import execute
+from tests.fiftyone_plugin.test_perceive import perceive as run_perceive
 
 
 class Listener:
@@ -45,14 +45,7 @@ def perceived(fake: FakePlugin, make_dataset: MakeDataset) -> Any:
 
 
 def perceive(dataset: Any, **settings: Any) -> Any:
-    execute(
-        "perceive_regions",
-        dataset,
-        prompt_field="boxes",
-        languages=["en", "zh"],
-        tasks=["label", "brief"],
-        **settings,
-    )
+    run_perceive(dataset, prompt_field="boxes", languages=["en", "zh"], tasks=["label", "brief"], **settings)
     dataset.reload()
     return dataset
 
@@ -344,7 +337,7 @@ def test_a_failure_in_the_middle_leaves_the_earlier_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "judged", failing)
-    with pytest.raises(ValueError, match="No space left"):
+    with pytest.raises(RuntimeError, match="No space left"):
         module.export_feedback(perceived, "regions", path)
     assert path.read_bytes() == before
     assert sorted(tmp_path.glob(".*")) == []

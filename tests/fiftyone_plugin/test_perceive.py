@@ -39,6 +39,17 @@ def test_the_plugin_loads_without_errors() -> None:
     assert contexts == {URI: []}
 
 
+def test_agents_find_the_skill_and_what_each_operator_may_do() -> None:
+    import fiftyone.operators as foo
+    from fiftyone import plugins
+
+    [skill] = plugins.list_skills(plugin=URI)
+    assert skill.name == "understand-regions" and "caption regions" in skill.description
+    for name in ("perceive_regions", "caption_regions", "track_and_caption", "export_feedback"):
+        assert f"{URI}/{name}" in skill.content
+        assert foo.get_operator(f"{URI}/{name}").config.risk_level.value in ("low", "medium")
+
+
 # Perceive
 
 
