@@ -155,7 +155,7 @@ def perceive(page: Any, keep: Callable[..., None]) -> None:
     form.get_by_text("in en, zh").wait_for()
     keep("operator")
     form.get_by_role("button", name="Execute").click()
-    page.get_by_text("2 of 2 samples").wait_for()
+    page.get_by_text("2 of 2 samples").first.wait_for()
     page.get_by_role("button", name="Done").click()
     form.wait_for(state="detached")
 

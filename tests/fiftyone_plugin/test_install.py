@@ -119,7 +119,7 @@ def test_where_links_cannot_be_made_a_folder_leads_to_the_plugin(
     done = subprocess.run(
         [sys.executable, "-c", ask], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert done.stdout.startswith("[] ['caption_regions', 'perceive_regions'"), done.stdout + done.stderr
+    assert done.stdout.startswith("[] ['caption_regions', 'export_feedback'"), done.stdout + done.stderr
 
 
 def test_a_mongodb_that_does_not_start_is_told_with_the_command_for_another(

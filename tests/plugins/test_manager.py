@@ -278,7 +278,7 @@ def test_a_hook_that_raises_is_told_once_and_seen_in_the_status(
 
 def test_the_doors_are_loaded_by_name_whatever_pam_plugins_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAM_PLUGINS", "")
-    assert status(Plugins(), "fiftyone") == PluginStatus("fiftyone", "a door", True, ("pam_commands",))
+    assert status(Plugins(), "fiftyone") == PluginStatus("fiftyone", "a door", True, ("pam_commands", "pam_stores"))
 
 
 def test_a_door_that_does_not_load_takes_nothing_down(monkeypatch: pytest.MonkeyPatch) -> None:
