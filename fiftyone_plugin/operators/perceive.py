@@ -49,8 +49,24 @@ SUMMARY = {
 class EnrichOperator(foo.Operator):
     """What the operators share."""
 
+    label: ClassVar[str]
+    description: ClassVar[str]
     summary: ClassVar[dict[str, str]] = SUMMARY
     video: ClassVar[bool] = False
+
+    @property
+    def config(self) -> foo.OperatorConfig:
+        return foo.OperatorConfig(
+            name=self.name,
+            label=self.label,
+            description=self.description,
+            icon="/assets/regions.svg",
+            dynamic=True,
+            execute_as_generator=True,
+            allow_immediate_execution=True,
+            allow_delegated_execution=True,
+            risk_level=types.RiskLevel.MEDIUM,
+        )
 
     def work(self, ctx: Context, view: Collected) -> Work | TrackWork:
         """What the form asks for, checked."""
@@ -126,22 +142,12 @@ def now_and_then(steps: Iterator[Any]) -> Iterator[Any]:
 class PerceiveRegions(EnrichOperator):
     """Masks and words for what labels point at, or for everything in the picture."""
 
+    name = "perceive_regions"
+    label = "Perceive regions"
+    description = "Mask, label, explain and caption what labels point at, or everything in each image"
+
     def work(self, ctx: Context, view: Collected) -> Work:
         return Work(view, _request(ctx, caption=False))
-
-    @property
-    def config(self) -> foo.OperatorConfig:
-        return foo.OperatorConfig(
-            name="perceive_regions",
-            label="Perceive regions",
-            description="Mask, label, explain and caption what labels point at, or everything in each image",
-            icon="/assets/regions.svg",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_immediate_execution=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
-        )
 
     def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
         fields = prompt_fields(view._dataset)
@@ -178,22 +184,12 @@ class PerceiveRegions(EnrichOperator):
 class CaptionRegions(EnrichOperator):
     """Words for the labels that are there; their boxes and masks stay as they are."""
 
+    name = "caption_regions"
+    label = "Caption existing regions"
+    description = "Label, explain and caption detections that are there already, without detecting anew"
+
     def work(self, ctx: Context, view: Collected) -> Work:
         return Work(view, _request(ctx, caption=True))
-
-    @property
-    def config(self) -> foo.OperatorConfig:
-        return foo.OperatorConfig(
-            name="caption_regions",
-            label="Caption existing regions",
-            description="Label, explain and caption detections that are there already, without detecting anew",
-            icon="/assets/regions.svg",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_immediate_execution=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
-        )
 
     def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
         fields = prompt_fields(view._dataset)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from fiftyone_plugin.checks import prompt_fields
@@ -35,22 +34,12 @@ SUMMARY = {
 class TrackAndCaption(EnrichOperator):
     """Objects followed through videos, each with a mask on every frame, and a caption of what it does."""
 
+    name = "track_and_caption"
+    label = "Track and caption"
+    description = "Follow objects through videos, with a mask on every frame, and say what each of them does"
+
     video = True
     summary = SUMMARY
-
-    @property
-    def config(self) -> foo.OperatorConfig:
-        return foo.OperatorConfig(
-            name="track_and_caption",
-            label="Track and caption",
-            description="Follow objects through videos, with a mask on every frame, and say what each of them does",
-            icon="/assets/regions.svg",
-            dynamic=True,
-            execute_as_generator=True,
-            allow_immediate_execution=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
-        )
 
     def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
         names = [name.removeprefix(FRAMES) for name in prompt_fields(view._dataset, frames=True)]

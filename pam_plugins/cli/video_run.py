@@ -10,11 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, plain
+from pam_plugins.cli.console import progress as progress_bar
 
 if TYPE_CHECKING:
     from pam_core.frames import Camera, Recorded
@@ -88,7 +89,7 @@ def run(session: StreamSession, source: Recorded | Camera, direction: str, outpu
         seen = session.run(live or source, direction)  # type: ignore[arg-type]  # it says what directions there are
         path = outputs.record or Path(stack.enter_context(TemporaryDirectory(prefix="pam-video-"))) / "record.jsonl"
         record = stack.enter_context(closing(Record(path)))
-        progress = stack.enter_context(_progress())
+        progress = stack.enter_context(progress_bar())
         bar = progress.add_task("following", total=source.frames)
         try:
             for each in seen:
@@ -138,18 +139,6 @@ def _finish(
         return live is not None and live.without_font
     bar = progress.add_task("drawing", total=source.frames)
     return write_annotated(outputs.mp4, source, replay, lambda: progress.advance(bar))
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
 
 
 def _report(count: _Count, interrupted: bool, outputs: Outputs) -> None:
