@@ -11,13 +11,28 @@ if TYPE_CHECKING:
 
     import typer
 
-    from pam_plugins.enrich.stores import Store
+    from pam_plugins.enrich.stores import Sink, Source, Store
+
+
+class FiftyOneStore:
+    """The datasets of this machine's FiftyOne, which is connected to when one of them is opened."""
+
+    name = "fiftyone"
+    description = "a FiftyOne dataset: DATASET/FIELD or DATASET@SAVED_VIEW/FIELD"
+
+    def source(self, address: str) -> Source:
+        from fiftyone_plugin.store import open_source
+
+        return open_source(address)
+
+    def sink(self, address: str) -> Sink:
+        from fiftyone_plugin.store import open_sink
+
+        return open_sink(address)
 
 
 @hookimpl
 def pam_stores() -> Sequence[Store]:
-    from fiftyone_plugin.stores import FiftyOneStore
-
     return [FiftyOneStore()]
 
 

@@ -7,6 +7,9 @@ Beside a field of results stand three more, written with it in one update of the
     regions_error    why nothing could be found, where it could not
     regions_seconds  how long the model took
 
+Captions of labels that are there have their own three, `boxes_captions_run` and so on, so that the run that made the
+labels stays on record.
+
 The ids of the samples are read once, at the start. The samples themselves are read a thousand at a time: no cursor of
 the database is open while a slow model works, and what the run writes cannot change what the run reads.
 """
@@ -42,21 +45,29 @@ class LabelJob(Job):
 
 @dataclass(frozen=True)
 class Fields:
-    """The names of a field of results and of those beside it."""
+    """The names of a field of results and of those beside it; of `captions` that were added to it, the latter."""
 
     result: str
+    captions: bool = False
 
     @property
     def run(self) -> str:
-        return f"{self.result}_run"
+        return self._beside("run")
 
     @property
     def error(self) -> str:
-        return f"{self.result}_error"
+        return self._beside("error")
 
     @property
     def seconds(self) -> str:
-        return f"{self.result}_seconds"
+        return self._beside("seconds")
+
+    def _beside(self, what: str) -> str:
+        return f"{self.result}_captions_{what}" if self.captions else f"{self.result}_{what}"
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (self.result, self.run, self.error, self.seconds)
 
     def declare(self, dataset: fo.Dataset, result: type[fo.Label]) -> None:
         """Make the fields that are not there yet."""
@@ -83,24 +94,31 @@ class Samples:
 
     def read(self, ids: Sequence[str], fields: Collection[str]) -> Iterator[fo.Sample]:
         """The samples with these ids that are still there, in order, with only these fields."""
-        base: Collected = self.dataset
-        if base.media_type == fom.GROUP:
-            base = base.select_group_slices(_allow_mixed=True)
-        there = [name for name in fields if base.get_field(name) is not None]
+        there = [name for name in fields if self.dataset.get_field(name) is not None]
         for start in range(0, len(ids), CHUNK):
             part = list(ids[start : start + CHUNK])
-            yield from base.select(part, ordered=True).select_fields(there).iter_samples()
+            yield from self._flat.select(part, ordered=True).select_fields(there).iter_samples()
 
     def values(self, field: str) -> list[Any]:
         """A field's values by sample, in order; None where the sample is gone."""
         found: dict[str, Any] = {}
-        base: Collected = self.dataset
-        if base.media_type == fom.GROUP:
-            base = base.select_group_slices(_allow_mixed=True)
         for start in range(0, len(self.ids), CHUNK):
-            part = base.select(self.ids[start : start + CHUNK])
+            part = self._flat.select(self.ids[start : start + CHUNK])
             found.update(zip(*part.values(["id", field]), strict=True))
         return [found.get(sample_id) for sample_id in self.ids]
+
+    def having(self, field: str) -> dict[str, Any]:
+        """A field's values by the ids of the samples that have one."""
+        if self.dataset.get_field(field) is None:
+            return {}
+        return {sample_id: value for sample_id, value in zip(self.ids, self.values(field), strict=True) if value}
+
+    @property
+    def _flat(self) -> Collected:
+        """The dataset; of groups, the samples of every slice."""
+        if self.dataset.media_type == fom.GROUP:
+            return self.dataset.select_group_slices(_allow_mixed=True)
+        return self.dataset
 
     def write(self, changes: Mapping[str, Callable[[fo.Sample], None]], fields: Collection[str]) -> None:
         """Change the samples with these ids, each in one update, all in one request."""
@@ -152,12 +170,11 @@ class RegionSink:
         self.samples, self.fields, self.geometry, self.append = samples, fields, geometry, append
 
     def finished(self) -> Mapping[str, str]:
-        runs = self.samples.values(self.fields.run)
-        return {sample_id: run for sample_id, run in zip(self.samples.ids, runs, strict=True) if run}
+        return self.samples.having(self.fields.run)
 
     def write(self, rows: Sequence[Row]) -> None:
-        fields = vars_of(self.fields)
-        self.samples.write({job.id: self._change(perception) for job, perception in rows}, fields)
+        changes = {job.id: self._change(perception) for job, perception in rows}
+        self.samples.write(changes, self.fields.all)
 
     def _change(self, perception: Perception) -> Callable[[fo.Sample], None]:
         def change(sample: fo.Sample) -> None:
@@ -183,12 +200,11 @@ class TextSink:
         self.samples, self.fields, self.relabel = samples, fields, relabel
 
     def finished(self) -> Mapping[str, str]:
-        runs = self.samples.values(self.fields.run)
-        return {sample_id: run for sample_id, run in zip(self.samples.ids, runs, strict=True) if run}
+        return self.samples.having(self.fields.run)
 
     def write(self, rows: Sequence[Row]) -> None:
         changes = {job.id: self._change(job, perception) for job, perception in rows}
-        self.samples.write(changes, vars_of(self.fields))
+        self.samples.write(changes, self.fields.all)
 
     def _change(self, job: Job, perception: Perception) -> Callable[[fo.Sample], None]:
         def change(sample: fo.Sample) -> None:
@@ -213,10 +229,6 @@ class TextSink:
 
     def close(self) -> None:
         self.samples.dataset.add_dynamic_sample_fields(fields=self.fields.result)
-
-
-def vars_of(fields: Fields) -> tuple[str, ...]:
-    return (fields.result, fields.run, fields.error, fields.seconds)
 
 
 def note(sample: fo.Sample, fields: Fields, perception: Perception) -> None:

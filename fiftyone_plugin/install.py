@@ -130,7 +130,8 @@ def _write_shim(target: Path) -> None:
     places = [str(HERE.parent), str(HERE.parent / "core")]
     (target / "__init__.py").write_text(SHIM.format(mark=MARK, root=HERE, places=places), encoding="utf-8")
     shutil.copy(HERE / METADATA, target)
-    shutil.copytree(HERE / "assets", target / "assets")
+    for folder in ("assets", "skills"):
+        shutil.copytree(HERE / folder, target / folder)
 
 
 def _version() -> Check:

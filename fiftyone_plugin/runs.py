@@ -1,4 +1,7 @@
-"""Custom runs of a dataset: which model and options made a field, and how the run went."""
+"""Custom runs of a dataset: which model and options made a field, and how the run went.
+
+A run in which there was nothing to do leaves the record of the one that did the work as it is.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,16 @@ class Provenance:
     def __init__(self, dataset: fo.Dataset, key: str, method: str, info: ModelInfo) -> None:
         self.dataset, self.key, self.method, self.info = dataset, key, method, info
         self.model = f"{info.name} {info.revision}"
+        self._registered = False
 
     def register(self, request: Any, **said: Any) -> None:
-        """Say that a run begins: what a request (a dataclass) asked for, of its label ids only how many."""
+        """Say that there is work to do: what a request (a dataclass) asked for, of its label ids only how many.
+
+        Said again, it changes nothing.
+        """
+        if self._registered:
+            return
+        self._registered = True
         config = self.dataset.init_run(
             method=self.method,
             model=self.model,
@@ -31,8 +41,9 @@ class Provenance:
         self.dataset.register_run(self.key, config, overwrite=True)
 
     def record(self, progress: Any) -> None:
-        """Say how it went (a dataclass)."""
-        self.dataset.save_run_results(self.key, self.dataset.init_run_results(self.key, **asdict(progress)))
+        """Say how it went (a dataclass), if there was work to do."""
+        if self._registered:
+            self.dataset.save_run_results(self.key, self.dataset.init_run_results(self.key, **asdict(progress)))
 
     def earlier(self) -> Iterator[Any]:
         """The results of earlier runs of this method and model, the latest first."""

@@ -156,14 +156,16 @@ class TrackWork:
 
     def _finished(self) -> dict[str, str]:
         """The ids of finished videos, each with the run that finished it."""
-        if self.dataset.get_field(self.fields.run) is None:
-            return {}
-        runs = self.samples.values(self.fields.run)
-        return {sample_id: run for sample_id, run in zip(self.samples.ids, runs, strict=True) if run}
+        return self.samples.having(self.fields.run)
+
+    @property
+    def total(self) -> int:
+        """How many videos there are to follow objects in."""
+        return len(self.samples)
 
     def estimate(self) -> str:
         """What the work will take, in words; measured in earlier runs of this dataset, if there were any."""
-        parts = [f"{len(self.samples)} videos", f"{self.info.name}: {self.info.description}"]
+        parts = [f"{self.total} videos", f"{self.info.name}: {self.info.description}"]
         parts.append(f"captions in {', '.join(self.request.languages)}")
         each = next((run.seconds / run.frames for run in self.run.earlier() if run.frames), None)
         if each is None:
@@ -182,8 +184,7 @@ class TrackWork:
             raise UnsupportedError(f"{self.info.name} says that it follows objects and does not; choose another.")
         with said_read_only(self.dataset):
             self.fields.declare_tracks(self.dataset)
-            self.run.register(self.request, languages=list(self.request.languages))
-        progress = TrackProgress(total=len(self.samples), skipped=self.skipped)
+        progress = TrackProgress(total=self.total, skipped=self.skipped)
         yield progress
         try:
             for sample_id, path in zip(self.samples.ids, self.samples.values("filepath"), strict=True):
@@ -218,6 +219,7 @@ class TrackWork:
             if self.finished.get(sample_id) == run_id:
                 progress.resumed += 1
                 return
+            self._register()
             self._begin(sample_id, frames)
             begun = True
             progress.length = source.frames or 0
@@ -240,6 +242,7 @@ class TrackWork:
                 raise VideoError(follower.first_fault or "None of the objects was found on any frame.")
         except FAILURES as error:
             said = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+            self._register()
             progress.failed += 1
             progress.last_error = said
             if begun:
@@ -258,6 +261,9 @@ class TrackWork:
             self.fields.run: run_id,
         }
         self._note(sample_id, results)
+
+    def _register(self) -> None:
+        self.run.register(self.request, languages=list(self.request.languages))
 
     def _objects(self, frames: VideoFrames, size: tuple[int, int]) -> tuple[list[Followed], list[str]]:
         if self.request.prompt_field is None:

@@ -98,7 +98,7 @@ class Work:
     def __init__(self, view: Collected, request: Request) -> None:
         self.view, self.request = view, request
         self.dataset: fo.Dataset = view._dataset
-        self.fields = Fields(request.field)
+        self.fields = Fields(request.field, captions=request.caption)
         self.info = registry.resolve_model(request.model)
         self.options = replace(request.options, redraw=False) if request.caption else request.options
         self.tasks = self.options.tasks_for(self.info)
@@ -113,12 +113,15 @@ class Work:
             raise EnrichError(f"Got existing={request.existing!r}; wanted one of {', '.join(EXISTING)}.")
         if request.prompt_field is not None:
             check_prompt_field(self.dataset, request.prompt_field)
-        self.samples, self.skipped = self._samples()
+        self.todo, self.skipped = self._todo()
+        self.total = len(self.todo)
         key = f"pam_{request.field}" + ("_captions" if request.caption else "")
         self.run = Provenance(self.dataset, key, "pam_caption" if request.caption else "pam_perceive", self.info)
 
-    def _samples(self) -> tuple[Samples, int]:
-        """The samples to work on, and how many have results already and are left as they are."""
+    def _todo(self) -> tuple[Collected, int]:
+        """The samples to work on, and how many have results already and are left as they are; counted in the
+        database, as the form asks at every change.
+        """
         request = self.request
         view = self.view
         prompts = request.field if request.caption else request.prompt_field
@@ -126,14 +129,9 @@ class Work:
             if request.label_ids is not None:
                 view = view.select_labels(ids=list(request.label_ids), fields=prompts)
             view = with_labels(view, prompts)
-        samples = Samples(view)
         if request.caption or request.existing != "skip" or self.dataset.get_field(request.field) is None:
-            return samples, 0
-        held = samples.values(f"{request.field}.{list_of(self.dataset, request.field)}.id")
-        kept = [sample_id for sample_id, labels in zip(samples.ids, held, strict=True) if not labels]
-        skipped = len(samples.ids) - len(kept)
-        samples.ids = kept
-        return samples, skipped
+            return view, 0
+        return without_labels(view, request.field), len(with_labels(view, request.field))
 
     @property
     def mask_folder(self) -> Path:
@@ -162,14 +160,14 @@ class Work:
         with said_read_only(self.dataset):
             self.dataset._sample_collection.update_one({"_id": None}, {"$set": {"nothing": None}})  # may it be done?
             self.fields.declare(self.dataset, result)
-            self.run.register(request, tasks=list(self.tasks))
         prompts = request.field if request.caption else request.prompt_field
-        source = SampleSource(self.samples, prompts, self.wanted)
+        samples = Samples(self.todo)
+        source = SampleSource(samples, prompts, self.wanted)
         sink: Sink = (
-            TextSink(self.samples, self.fields, relabel=request.relabel)
+            TextSink(samples, self.fields, relabel=request.relabel)
             if request.caption
             else RegionSink(
-                self.samples,
+                samples,
                 self.fields,
                 Geometry(request.geometry, self.mask_folder),
                 append=request.existing == "append",
@@ -184,6 +182,7 @@ class Work:
                 if step.row is None:
                     progress.resumed += 1
                 else:
+                    self.run.register(request, tasks=list(self.tasks))
                     perception = step.row[1]
                     progress.perceived += 1
                     progress.regions += len(perception.regions)
@@ -191,21 +190,23 @@ class Work:
                     progress.last_error = perception.error or progress.last_error
                     progress.seconds = time.monotonic() - started
                 yield progress
+            if progress.done < progress.total:  # all their labels have words, or they were deleted meanwhile
+                progress.skipped += progress.total - progress.done
+                progress.done = progress.total
+                yield progress
         finally:
             sink.close()
             self.run.record(progress)
 
     def estimate(self) -> str:
         """What the work will take, in words; measured in earlier runs of this dataset, if there were any."""
-        parts = [f"{len(self.samples)} samples", f"{self.info.name}: {self.info.description}"]
+        parts = [f"{self.total} samples", f"{self.info.name}: {self.info.description}"]
         parts.append(f"tasks: {', '.join(self.tasks)} in {', '.join(self.options.languages)}")
         known = self._seconds_each()
         if known is None:
             parts.append("time: not known before the first run; it is shown from the first sample on")
         else:
-            parts.append(
-                f"time: about {duration(known * len(self.samples))} ({known:.2f} s a sample in the last run)"
-            )
+            parts.append(f"time: about {duration(known * self.total)} ({known:.2f} s a sample in the last run)")
         return "; ".join(parts) + ". It runs on this machine and costs nothing but time."
 
     def _seconds_each(self) -> float | None:
@@ -216,6 +217,11 @@ class Work:
 def with_labels(view: Collected, field: str) -> Collected:
     """The samples of a view that have labels in this field."""
     return view.match(fo.ViewField(f"{field}.{list_of(view._dataset, field)}").length() > 0)
+
+
+def without_labels(view: Collected, field: str) -> Collected:
+    """The samples of a view that have no labels in this field."""
+    return view.match(fo.ViewField(f"{field}.{list_of(view._dataset, field)}").length() == 0)
 
 
 def mask_folder(dataset: fo.Dataset, field: str) -> Path:

@@ -90,7 +90,7 @@ class EnrichOperator(foo.Operator):
                     "skipped",
                     f"{work.skipped} samples have results in {work.request.field!r} already; they stay as they are.",
                 )
-            if len(work.samples) == 0:
+            if work.total == 0:
                 say(inputs, "nothing", "There is nothing to do: no sample is left to look at.", error=True)
         except MISUSE as error:
             say(inputs, "misuse", str(error), error=True)
@@ -250,7 +250,7 @@ def schedule(operator: foo.Operator, view: Collected, settings: Mapping[str, Any
 
 def finish(work: Work | TrackWork) -> dict[str, Any]:
     """Do the work now and return its counts. Not through FiftyOne's executor, which ends calls after ten minutes."""
-    with fou.ProgressBar(total=len(work.samples)) as bar:
+    with fou.ProgressBar(total=work.total) as bar:
         for progress in work.steps():
             bar.set_iteration(progress.done)
     return vars(progress)

@@ -109,6 +109,7 @@ def test_where_links_cannot_be_made_a_folder_leads_to_the_plugin(
         assert "as links cannot be" in place(tmp_path)
         assert "as links cannot be" in place(tmp_path), "its own folder is replaced"
     assert not (tmp_path / "pam").is_symlink() and (tmp_path / "pam" / "assets" / "regions.svg").is_file()
+    assert (tmp_path / "pam" / "skills" / "understand-regions" / "SKILL.md").is_file()
     ask = (
         "from fiftyone.plugins.context import build_plugin_contexts as b;"
         "c, = [c for c in b() if c.name == '@pam/regions'];"

@@ -184,6 +184,24 @@ def test_append_adds_and_never_twice(fake: FakePlugin, make_dataset: MakeDataset
     assert labels(dataset) == [["by hand", *COLOURS]]
 
 
+def test_captions_added_between_do_not_make_append_do_it_twice(fake: FakePlugin, make_dataset: MakeDataset) -> None:
+    dataset = make_dataset(1)
+    perceive(dataset, prompt_field="boxes", existing="append")
+    caption(dataset, "regions", existing="overwrite")
+    assert perceive(dataset, prompt_field="boxes", existing="append")["resumed"] == 1
+    assert labels(dataset) == [COLOURS]
+
+
+def test_a_run_with_nothing_to_do_leaves_the_record_of_the_work(fake: FakePlugin, make_dataset: MakeDataset) -> None:
+    dataset = make_dataset(2)
+    perceive(dataset, prompt_field="boxes", existing="overwrite")
+    perceive(dataset, prompt_field="boxes", existing="overwrite")
+    perceive(dataset, prompt_field="boxes")
+    dataset.reload()
+    dataset.clear_cache()
+    assert dataset.load_run_results("pam_regions").perceived == 2
+
+
 # Geometry
 
 
@@ -269,7 +287,8 @@ def test_labels_with_words_are_skipped_or_written_anew(fake: FakePlugin, make_da
     dataset = make_dataset(1)
     caption(dataset, "boxes", tasks=["label"])
     assert fake.model.describes == 3
-    caption(dataset, "boxes", tasks=["brief"])
+    again = caption(dataset, "boxes", tasks=["brief"])
+    assert (again["done"], again["skipped"], again["perceived"]) == (1, 1, 0)
     assert fake.model.describes == 3
     caption(dataset, "boxes", tasks=["brief"], existing="overwrite", relabel=True)
     assert fake.model.describes == 6

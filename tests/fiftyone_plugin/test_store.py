@@ -46,7 +46,7 @@ def test_the_command_goes_from_dataset_to_dataset_and_to_parquet(
 def test_pictures_the_dataset_does_not_have_are_added_once(
     fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
-    from fiftyone_plugin.stores import FiftyOneStore
+    from fiftyone_plugin.store import open_sink
 
     dataset = make_dataset(1)
     pictures = write_pictures(tmp_path / "pictures", 2)
@@ -61,7 +61,7 @@ def test_pictures_the_dataset_does_not_have_are_added_once(
 
     for expected in (2, 0):
         before = fake.model.embeds
-        sink = FiftyOneStore().sink(f"{dataset.name}/found")
+        sink = open_sink(f"{dataset.name}/found")
         for _ in enrich(Rows(), sink, fake.model, Options()):
             pass
         sink.close()
@@ -86,3 +86,20 @@ def test_what_is_not_there_is_said(
     done = pam_enrich(address.format(name=dataset.name), f"parquet:{tmp_path / 'out'}")
     assert done.exit_code != 0
     assert said in " ".join(done.output.split())
+
+
+def test_labels_that_others_made_are_not_replaced(
+    fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path
+) -> None:
+    dataset = make_dataset(1)
+    done = pam_enrich(f"fiftyone:{dataset.name}", f"fiftyone:{dataset.name}/boxes")
+    assert done.exit_code != 0
+    assert "holds labels that were not made by pam" in " ".join(done.output.split())
+    assert labels(dataset, "boxes") == [["thing"] * 3]
+
+
+def test_which_model_made_the_field_is_on_record(fake: FakePlugin, make_dataset: MakeDataset) -> None:
+    dataset = make_dataset(1)
+    assert pam_enrich(f"fiftyone:{dataset.name}/boxes", f"fiftyone:{dataset.name}/found").exit_code == 0
+    dataset.reload()
+    assert dataset.get_run_info("pam_found").config.model == "fake 1"

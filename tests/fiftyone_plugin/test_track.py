@@ -254,11 +254,15 @@ def test_a_run_that_is_killed_is_gone_on_with(
 
 
 def test_overwriting_replaces_the_tracks_of_other_runs_only(fake_video: FakePlugin, make_videos: MakeVideos) -> None:
+    import fiftyone.operators as foo
+
     dataset = make_videos(1)
     execute(dataset)
     with pytest.raises(Exception, match="nothing to do"):
         execute(dataset)
-    assert execute(dataset, existing="overwrite")["resumed"] == 1
+    track = foo.get_operator(f"{URI}/track_and_caption")
+    assert track(dataset, model="fake-video", prompt_field="boxes", existing="overwrite")["resumed"] == 1
+    assert dataset.load_run_results("pam_tracks", cache=False).perceived == 1  # the record of the work stays
     sample = dataset.first()
     sample.frames[1]["boxes"].detections.pop()
     sample.save()
