@@ -82,6 +82,11 @@ class Fields:
                 dataset.add_sample_field(name, kind)
 
 
+def flat(view: Collected) -> Collected:
+    """The samples of a view; of groups, those of every slice."""
+    return view.select_group_slices(_allow_mixed=True) if view.media_type == fom.GROUP else view
+
+
 class Samples:
     """The samples of a view, by id, in the view's order, as they were when this was made."""
 
@@ -97,13 +102,13 @@ class Samples:
         there = [name for name in fields if self.dataset.get_field(name) is not None]
         for start in range(0, len(ids), CHUNK):
             part = list(ids[start : start + CHUNK])
-            yield from self._flat.select(part, ordered=True).select_fields(there).iter_samples()
+            yield from flat(self.dataset).select(part, ordered=True).select_fields(there).iter_samples()
 
     def values(self, field: str) -> list[Any]:
         """A field's values by sample, in order; None where the sample is gone."""
         found: dict[str, Any] = {}
         for start in range(0, len(self.ids), CHUNK):
-            part = self._flat.select(self.ids[start : start + CHUNK])
+            part = flat(self.dataset).select(self.ids[start : start + CHUNK])
             found.update(zip(*part.values(["id", field]), strict=True))
         return [found.get(sample_id) for sample_id in self.ids]
 
@@ -112,13 +117,6 @@ class Samples:
         if self.dataset.get_field(field) is None:
             return {}
         return {sample_id: value for sample_id, value in zip(self.ids, self.values(field), strict=True) if value}
-
-    @property
-    def _flat(self) -> Collected:
-        """The dataset; of groups, the samples of every slice."""
-        if self.dataset.media_type == fom.GROUP:
-            return self.dataset.select_group_slices(_allow_mixed=True)
-        return self.dataset
 
     def write(self, changes: Mapping[str, Callable[[fo.Sample], None]], fields: Collection[str]) -> None:
         """Change the samples with these ids, each in one update, all in one request."""

@@ -15,12 +15,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.core.media as fom
 from bson import ObjectId
 from pymongo import ReturnDocument
 
 from fiftyone_plugin.checks import EnrichError, field_type, said_read_only
-from fiftyone_plugin.dataset import Collected
+from fiftyone_plugin.dataset import Collected, flat
 from fiftyone_plugin.labels import ANSWERS, region_of
 from fiftyone_plugin.prompts import labels_in
 from pam_core.images import PictureError, picture_size
@@ -142,11 +141,6 @@ def _update(
         return_document=ReturnDocument.AFTER,
     )
     return found
-
-
-def flat(view: Collected) -> Collected:
-    """The samples of a view; of groups, those of every slice."""
-    return view.select_group_slices(_allow_mixed=True) if view.media_type == fom.GROUP else view
 
 
 def verdict_of(tags: Collection[str] | None) -> Verdict | None:

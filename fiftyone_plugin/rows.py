@@ -10,8 +10,8 @@ from typing import Any
 import fiftyone as fo
 
 from fiftyone_plugin.checks import field_type
-from fiftyone_plugin.dataset import Collected, Fields
-from fiftyone_plugin.feedback import EDITABLE, REVIEWABLE, VERDICTS, clean, flat, verdict_of
+from fiftyone_plugin.dataset import Collected, Fields, flat
+from fiftyone_plugin.feedback import EDITABLE, REVIEWABLE, VERDICTS, clean, verdict_of
 from fiftyone_plugin.labels import ANSWERS
 
 PAGE = 50

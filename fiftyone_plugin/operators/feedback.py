@@ -15,7 +15,7 @@ from fiftyone.operators import types
 from fiftyone_plugin.checks import EnrichError, field_type
 from fiftyone_plugin.dataset import Collected
 from fiftyone_plugin.feedback import REVIEWABLE, VERDICTS, judged, judged_counts
-from fiftyone_plugin.operators.form import Context, choices, say
+from fiftyone_plugin.operators.form import Context, choices, say, schedule
 from fiftyone_plugin.rows import reviewable_fields
 from pam_core.types import FEEDBACK_SCHEMA
 
@@ -85,10 +85,13 @@ class ExportFeedback(foo.Operator):
     def __call__(
         self, view: Collected, field: str = "regions", path: str | Path | None = None, delegate: bool = False
     ) -> Any:
-        """Write the judged regions of `field` in a dataset or a view to the file `path`; returns the counts."""
-        params = {"field": field, "path": str(path) if path is not None else None}
-        context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": params}
-        return foo.execute_operator(self.uri, context, request_delegation=delegate)
+        """Write the judged regions of `field` in a dataset or a view to the file `path`.
+
+        Returns the counts, or the delegated operation.
+        """
+        if delegate:
+            return schedule(self, view, {"field": field, "path": str(path) if path is not None else None})
+        return export_feedback(view, field, path or default_path(view._dataset, field))
 
 
 def default_path(dataset: fo.Dataset, field: str) -> Path:

@@ -1,10 +1,12 @@
-"""Parts of the operators' forms."""
+"""What the operators share: parts of their forms, and how a call from Python is scheduled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import fiftyone as fo
+import fiftyone.operators as foo
 from fiftyone.operators import types
 
 from pam_core.contracts import ModelInfo, UnsupportedError
@@ -101,3 +103,9 @@ def chosen_field(params: Mapping[str, Any]) -> str | None:
     """The field of prompts that was chosen; None for none."""
     name = params.get("prompt_field")
     return str(name) if name and name != NO_FIELD else None
+
+
+def schedule(operator: foo.Operator, view: Any, settings: Mapping[str, Any]) -> Any:
+    """Leave the work to `fiftyone delegated launch`; returns the operation that was queued."""
+    context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": dict(settings)}
+    return foo.execute_operator(operator.uri, context, request_delegation=True).result

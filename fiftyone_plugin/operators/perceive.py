@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-import fiftyone as fo
 import fiftyone.core.utils as fou
 import fiftyone.operators as foo
 from fiftyone.operators import types
@@ -22,6 +21,7 @@ from fiftyone_plugin.operators.form import (
     choose_model,
     chosen_field,
     say,
+    schedule,
 )
 from fiftyone_plugin.tracks import TrackWork
 from fiftyone_plugin.work import EXISTING, GEOMETRIES, Request, Work
@@ -240,12 +240,6 @@ def request_of(
         mask_folder=params.get("mask_folder") or None,
         options=checked_options(info, params),
     )
-
-
-def schedule(operator: foo.Operator, view: Collected, settings: Mapping[str, Any]) -> Any:
-    """Leave the work to `fiftyone delegated launch`; returns the operation that was queued."""
-    context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": dict(settings)}
-    return foo.execute_operator(operator.uri, context, request_delegation=True).result
 
 
 def finish(work: Work | TrackWork) -> dict[str, Any]:

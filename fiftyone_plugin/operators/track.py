@@ -9,8 +9,8 @@ from fiftyone.operators import types
 
 from fiftyone_plugin.checks import prompt_fields
 from fiftyone_plugin.dataset import Collected
-from fiftyone_plugin.operators.form import NO_FIELD, Context, as_list, choices, chosen_field
-from fiftyone_plugin.operators.perceive import EnrichOperator, finish, schedule
+from fiftyone_plugin.operators.form import NO_FIELD, Context, as_list, choices, chosen_field, schedule
+from fiftyone_plugin.operators.perceive import EnrichOperator, finish
 from fiftyone_plugin.tracks import EXISTING, TrackRequest, TrackWork
 from pam_core.contracts import UnsupportedError
 from pam_plugins import registry

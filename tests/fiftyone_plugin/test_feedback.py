@@ -295,7 +295,7 @@ def test_the_operator_can_be_called_from_python(perceived: Any, tmp_path: Path) 
 
     said(perceived, 0, Verdict.ACCEPTED)
     operator = foo.get_operator(f"{URI}/export_feedback")
-    assert operator(perceived, "regions", tmp_path / "a.jsonl").result["accepted"] == 1
+    assert operator(perceived, "regions", tmp_path / "a.jsonl")["accepted"] == 1
     assert len(read(tmp_path / "a.jsonl")) == 1
 
 
