@@ -10,8 +10,7 @@ import pytest
 from pam_core.contracts import Picture
 from pam_core.masks import Box
 from pam_plugins.builtin.lite.naming import Detection
-from pam_plugins.builtin.lite.neighbours import MOST_AWAY, Neighbours, halves
-from pam_plugins.builtin.lite.pairing import pair
+from pam_plugins.builtin.lite.neighbours import MOST_AWAY, Neighbours, halves, pair
 
 PERSON = "n00007846"
 RED, BLUE, BLACK, JEANS = (200, 40, 40), (40, 40, 200), (20, 20, 20), (70, 90, 160)

@@ -17,7 +17,6 @@ from pam_core.contracts import Picture
 from pam_core.masks import Box
 from pam_plugins.builtin.lite.appearance import FloatArray, colours, unit
 from pam_plugins.builtin.lite.naming import Detection, box_iou
-from pam_plugins.builtin.lite.pairing import pair
 
 KNOWN = 0.65
 """The IoU with a detection's box from which on an object is what is detected, and not a part of it, as a hat."""
@@ -253,6 +252,17 @@ def _meet(
         [each for row, each in enumerate(known) if row not in pairs],
         [sight for column, sight in enumerate(sights) if column not in taken],
     )
+
+
+def pair(gains: npt.NDArray[np.float64]) -> dict[int, int]:
+    """The column of each row (N, M) that has one, so that all gains together are greatest; where nothing is to be
+    gained, there is no pair.
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and pictures do without
+
+    rows, columns = linear_sum_assignment(np.maximum(gains, 0), maximize=True)
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return {row: column for row, column in pairs if gains[row, column] > 0}
 
 
 def halves(picture: Picture, box: Box) -> FloatArray:
