@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from pam_core.allocator import keep_freed_memory
 from pam_plugins.cli import enrich, inspect, perceive, video
 from pam_plugins.manager import get_plugins
 from pam_plugins.version import VERSION
@@ -48,5 +49,6 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a letter is no reason to stop
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    keep_freed_memory()
     get_plugins().tell("pam_commands", app=app)
     app()

@@ -22,6 +22,7 @@ import ray
 import ray.data
 from ray.data.block import BlockMetadata
 
+from pam_core.allocator import keep_freed_memory
 from pam_core.contracts import RegionModel
 from pam_core.types import Perception
 from pam_plugins import registry
@@ -102,6 +103,7 @@ class Perceiver:
         if Path(folder).is_dir():
             os.chdir(folder)  # paths mean the same as where the command was given
         os.environ["OMP_NUM_THREADS"] = "1"
+        keep_freed_memory()
         self.desk = desk
         self.options = options
         self.model: RegionModel | None = None
