@@ -69,9 +69,10 @@ def main() -> None:
     totals = {name: sum(row["ms"] for row in each[WARM:]) for name, each in rows.items()}
     figures["ratio"] = round(totals["kept"] / totals["given_back"], 3)
     for name, each in rows.items():
+        times, faults = ([row[what] for row in each[WARM:]] for what in ("ms", "faults"))
         for percent in (50, 95):
-            figures[f"{name}_ms_p{percent}"] = round(float(np.percentile([row["ms"] for row in each[WARM:]], percent)))
-        figures[f"{name}_faults_p50"] = round(float(np.median([row["faults"] for row in each[WARM:]])))
+            figures[f"{name}_ms_p{percent}"] = round(float(np.percentile(times, percent)))
+        figures[f"{name}_faults_p50"] = round(float(np.median(faults)))
         figures[f"{name}_peak_mb"] = round(each[-1]["peak_mb"])
     print(json.dumps(figures))
 

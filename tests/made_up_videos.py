@@ -7,7 +7,7 @@ two frames are alike. What is hidden behind something or out of the picture is n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -126,18 +126,16 @@ def drawn_cut_out(seed: int, colour: tuple[int, int, int]) -> CutOut:
     return CutOut(f"blob {seed}", np.clip(np.array(colour) + blots, 0, 255).astype(np.uint8), alpha)
 
 
-def videos(seed: int = 0) -> Iterator[MadeUpVideo]:
+def videos(seed: int = 0, kinds: Collection[str] = tuple(KINDS)) -> Iterator[MadeUpVideo]:
     """The videos of the benchmark, one after the other: KINDS, 40 to 60 frames, 320 to 480 pixels wide."""
-    number = 0
-    for kind, count in KINDS.items():
-        for _ in range(count):
+    for number, kind in enumerate(kind for kind, count in KINDS.items() for _ in range(count)):
+        if kind in kinds:
             random = np.random.default_rng((seed, number))
             width = int(random.integers(20, 31)) * 16
             background = read_picture(DATA / "photos" / BACKGROUNDS[number % len(BACKGROUNDS)])
             yield make_video(
                 kind, random, photo_cut_outs(), background, int(random.integers(40, 61)), (width, width * 3 // 4)
             )
-            number += 1
 
 
 def make_video(

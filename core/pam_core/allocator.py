@@ -16,8 +16,8 @@ KEPT = 1 << 30
 def keep_freed_memory() -> bool:
     """Have freed blocks wait in this process for their next use; False where the C library is not glibc.
 
-    By default glibc gives large blocks back to the system at once. Networks on a CPU free and take the same hundreds of
-    megabytes from layer to layer, and the system clears every page of them each time.
+    By default glibc gives large blocks back to the system at once. Networks on a CPU free and take the same hundreds
+    of megabytes from layer to layer, and the system clears every page of them each time.
     """
     if not sys.platform.startswith("linux"):
         return False
