@@ -100,6 +100,19 @@ def test_one_who_is_hidden_is_not_looked_for_among_others_until_seen_again() -> 
     assert place(neighbours) == 112
 
 
+def test_one_who_is_gone_for_long_is_awaited_from_the_detector_alone() -> None:
+    """After a cut to another scene, a fence may look more like a person than anything else there."""
+    neighbours = begin([(DARK, 100)], 100)
+    for _ in range(MOST_AWAY):
+        neighbours.step(draw([]), [])
+        assert not neighbours.is_hidden(1, lost=True)
+    neighbours.step(draw([]), [])
+    assert neighbours.is_hidden(1, lost=True)
+    assert not neighbours.is_hidden(1, lost=False)
+    neighbours.step(draw([(DARK, 250)]), found(250))
+    assert place(neighbours) == 250
+
+
 def test_what_is_seldom_detected_is_not_hidden_where_it_is_not() -> None:
     neighbours = begin([(DARK, 100), (DARK_IN_JEANS, 200)], 100)
     picture = draw([(DARK, 100), (DARK_IN_JEANS, 200)])

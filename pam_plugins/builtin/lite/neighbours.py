@@ -222,13 +222,14 @@ class Neighbours:
         return self.bound[track_id].sight if track_id in self.bound else None
 
     def is_hidden(self, track_id: int, lost: bool) -> bool:
-        """Whether an object that the detector does not see cannot be found by its looks: there are others of its
-        kind, and it is `lost`, or has not been detected for a while.
+        """Whether an object that the detector does not see cannot be found by its looks. It is `lost` and was not
+        detected for a while; or one of the two, and there are others of its kind.
         """
         one = self.bound.get(track_id)
-        if one is None or not one.known or not (lost or one.missed > MOST_AWAY):
+        if one is None or not one.known:
             return False
-        return any(not self._asked(each) for each in self._all)
+        away = one.missed > MOST_AWAY
+        return (lost and away) or ((lost or away) and any(not self._asked(each) for each in self._all))
 
     def others(self, track_id: int) -> list[Box]:
         """The boxes of those who are seen now and were not asked for. None where the detector does not know the
