@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from pam_core.types import Prompt
 from pam_plugins.builtin.lite import pam_load_model
 from pam_plugins.builtin.lite.info import INFO
 from pam_plugins.builtin.lite.model import LiteModel, load
+from pam_plugins.builtin.lite.naming import MIN_DETECTION_SCORE, Detection, detected_shares
 from pam_plugins.perceive import Options, perceive
 
 
@@ -50,6 +53,18 @@ def test_a_region_has_every_text_in_both_languages_and_says_which_model_gave_it(
     assert 0 <= region.scores["label"] <= 1
 
 
+def test_an_object_too_unsure_to_be_named_says_which_mask_a_click_means(model: LiteModel) -> None:
+    """The box must reach the segmenter with its bare score: as a name it has no weight at all."""
+    seen = model.embed(sign("STOP"))
+    click = Prompt.at(120, 100)
+    ((first, second, _),) = model.alternatives(replace(seen, detections=()), [click])
+    unsure = Detection(second.box, MIN_DETECTION_SCORE, model.nouns.coco[0])
+    assert not detected_shares(second.box, [unsure])
+    (found,) = model.segment(replace(seen, detections=(unsure,)), [click])
+    assert first.mask != second.mask
+    assert found.mask == second.mask
+
+
 def test_what_is_written_on_a_region_is_read(model: LiteModel) -> None:
     """With the models inside RapidOCR's wheel; nothing is fetched."""
     pytest.importorskip("rapidocr")
@@ -66,8 +81,6 @@ def test_what_is_written_on_a_region_is_read(model: LiteModel) -> None:
 def test_a_task_that_cannot_be_done_here_is_refused_before_any_work(
     model: LiteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     tasks = {task: known for task, known in INFO.tasks.items() if task != "text"}
     monkeypatch.setattr(model, "info", replace(INFO, tasks=tasks, lacking={"text": "pip install it."}))
     monkeypatch.setattr(model, "embed", lambda picture: pytest.fail("it began to work"))

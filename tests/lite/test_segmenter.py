@@ -65,8 +65,8 @@ def test_a_mask_that_fills_the_box_of_a_sure_object_wins_a_close_call(
     ((first, second, _),) = segmenter.segment(features, picture.shape[:2], [click], 3)
     assert first.predicted_iou - second.predicted_iou < 0.04, "the call is not close"
     box = Mask.from_array(second.mask).box
-    for sure, wanted in ((1.0, second), (0.0, first)):
-        ((found,),) = segmenter.segment(features, picture.shape[:2], [click], 1, [(box, sure)])
+    for score, wanted in ((1.0, second), (0.0, first)):
+        ((found,),) = segmenter.segment(features, picture.shape[:2], [click], 1, [(box, score)])
         assert iou(found.mask, wanted.mask) == 1
 
 

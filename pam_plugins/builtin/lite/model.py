@@ -16,7 +16,7 @@ from pam_plugins.builtin.lite import words_en
 from pam_plugins.builtin.lite.clips import describe_clips
 from pam_plugins.builtin.lite.facts import measure
 from pam_plugins.builtin.lite.info import INFO
-from pam_plugins.builtin.lite.naming import Detection, Namer, sureness
+from pam_plugins.builtin.lite.naming import Detection, Namer
 from pam_plugins.builtin.lite.nouns import Nouns
 from pam_plugins.builtin.lite.recognizer import Recognizer
 from pam_plugins.builtin.lite.segmenter import Segmenter
@@ -85,7 +85,7 @@ class LiteModel:
         for prompt in prompts:
             prompt.check(seen.width, seen.height)
         asked = [i for i, prompt in enumerate(prompts) if prompt.points or prompt.box]
-        objects = [(one.box, sureness(one.score)) for one in seen.detections]
+        objects = [(one.box, one.score) for one in seen.detections]
         found = self.segmenter.segment(seen.features, seen.size, [prompts[i] for i in asked], keep, objects)
         regions: list[list[Region]] = [
             [Region(mask=prompt.mask, model=self.info.ref, prompt=prompt)] if prompt.mask else []
