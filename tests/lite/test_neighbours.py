@@ -91,11 +91,11 @@ def test_one_who_is_hidden_is_not_looked_for_among_others_until_seen_again() -> 
     for _ in range(MOST_AWAY):
         neighbours.step(draw([(DARK_IN_JEANS, 150)]), found(150))
         assert place(neighbours) is None
-        assert not neighbours.is_hidden(1, lost=False)
+        assert not neighbours.is_hidden(1, 0)
     for _ in range(60):
         neighbours.step(draw([(DARK_IN_JEANS, 115)]), found(115))
         assert place(neighbours) is None
-        assert neighbours.is_hidden(1, lost=True)
+        assert neighbours.is_hidden(1, 1)
     neighbours.step(draw([(DARK_IN_JEANS, 115), (DARK, 112)]), found(112))
     assert place(neighbours) == 112
 
@@ -103,12 +103,12 @@ def test_one_who_is_hidden_is_not_looked_for_among_others_until_seen_again() -> 
 def test_one_who_is_gone_for_long_is_awaited_from_the_detector_alone() -> None:
     """After a cut to another scene, a fence may look more like a person than anything else there."""
     neighbours = begin([(DARK, 100)], 100)
-    for _ in range(MOST_AWAY):
+    for lost_for in range(1, MOST_AWAY + 1):
         neighbours.step(draw([]), [])
-        assert not neighbours.is_hidden(1, lost=True)
+        assert not neighbours.is_hidden(1, lost_for)
     neighbours.step(draw([]), [])
-    assert neighbours.is_hidden(1, lost=True)
-    assert not neighbours.is_hidden(1, lost=False)
+    assert neighbours.is_hidden(1, MOST_AWAY + 1)
+    assert not neighbours.is_hidden(1, 1), "it was found without the detector, so it may be again"
     neighbours.step(draw([(DARK, 250)]), found(250))
     assert place(neighbours) == 250
 
@@ -120,7 +120,7 @@ def test_what_is_seldom_detected_is_not_hidden_where_it_is_not() -> None:
         neighbours.step(picture, found(100, 200) if step % 4 == 0 else found(200))
     for _ in range(20):
         neighbours.step(picture, found(200))
-    assert not neighbours.is_hidden(1, lost=True)
+    assert not neighbours.is_hidden(1, 1)
 
 
 def test_a_weak_detection_brings_nobody_back() -> None:
@@ -151,7 +151,7 @@ def test_who_left_the_picture_is_awaited_only_where_there_are_no_others(company:
 def test_things_of_a_kind_that_the_detector_does_not_know_are_not_looked_for() -> None:
     neighbours = Neighbours()
     neighbours.begin(draw([(DARK, 100)]), found(100), {1: box_at(250)})
-    assert neighbours.kinds == set() and neighbours.sight(1) is None and not neighbours.is_hidden(1, lost=True)
+    assert neighbours.kinds == set() and neighbours.sight(1) is None and not neighbours.is_hidden(1, 1)
 
 
 def test_the_last_who_is_removed_takes_all_neighbours_along() -> None:

@@ -221,15 +221,16 @@ class Neighbours:
         """The detection of an object on this frame."""
         return self.bound[track_id].sight if track_id in self.bound else None
 
-    def is_hidden(self, track_id: int, lost: bool) -> bool:
-        """Whether an object that the detector does not see cannot be found by its looks. It is `lost` and was not
-        detected for a while; or one of the two, and there are others of its kind.
+    def is_hidden(self, track_id: int, lost_for: int) -> bool:
+        """Whether an object that the detector does not see cannot be found by its looks: it was neither detected nor
+        found for a while; or it is lost, or was not detected for a while, and there are others of its kind.
         """
         one = self.bound.get(track_id)
         if one is None or not one.known:
             return False
-        away = one.missed > MOST_AWAY
-        return (lost and away) or ((lost or away) and any(not self._asked(each) for each in self._all))
+        if min(one.missed, lost_for) > MOST_AWAY:
+            return True
+        return max(one.missed - MOST_AWAY, lost_for) > 0 and any(not self._asked(each) for each in self._all)
 
     def others(self, track_id: int) -> list[Box]:
         """The boxes of those who are seen now and were not asked for. None where the detector does not know the

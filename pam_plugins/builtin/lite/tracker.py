@@ -133,7 +133,7 @@ class LiteTracker:
             others = others | boxed(box, others.shape)
         if sight is not None:
             return [track.ask_in(self._in_cells(sight.box), predicted, others, sight.crowded)]
-        if self.neighbours.is_hidden(track_id, not track.seen):
+        if self.neighbours.is_hidden(track_id, track.lost_for):
             return []
         return track.asks(predicted, others, self._view)
 
