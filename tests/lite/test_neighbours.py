@@ -10,7 +10,7 @@ import pytest
 from pam_core.contracts import Picture
 from pam_core.masks import Box
 from pam_plugins.builtin.lite.naming import Detection
-from pam_plugins.builtin.lite.neighbours import MOST_AWAY, Neighbours, halves, pair
+from pam_plugins.builtin.lite.neighbours import MOST_AWAY, Neighbour, Neighbours, Sight, halves, pair
 
 PERSON = "n00007846"
 RED, BLUE, BLACK, JEANS = (200, 40, 40), (40, 40, 200), (20, 20, 20), (70, 90, 160)
@@ -208,3 +208,34 @@ def test_an_object_that_is_found_without_the_detector_is_detected_there_later() 
     neighbours.found_at(1, box_at(200))
     neighbours.step(draw([(BRIGHT, 40), (DARK, 205)]), found(40, 205))
     assert place(neighbours) == 205
+
+
+def sight_of(box: Box, likeness: float = 1.0, crowded: bool = False) -> Sight:
+    """A detection of somebody who looks as much as this like one whose look is (1, 0)."""
+    look = np.array([likeness, (1 - likeness**2) ** 0.5], np.float32)
+    return Sight(box, 0.8, look, crowded)
+
+
+def test_who_was_half_hidden_comes_back_in_his_own_size() -> None:
+    one = Neighbour(box_at(100), np.array([1, 0], np.float32), None)
+    one.see(sight_of((90, 60, 96, 90), crowded=True))  # beside another only a part of him is detected
+    one.go_on()
+    assert one.gain(sight_of(box_at(100))) > 0
+
+
+@pytest.mark.parametrize(
+    ("likeness", "x", "seen_for", "may_be"),
+    [
+        (0.75, 105, 1, True),  # too unlike him to be paired, and yet it may be he
+        (0.5, 105, 1, False),
+        (0.75, 200, 1, False),
+        (0.75, 105, 9, False),  # was there before he went
+    ],
+)
+def test_somebody_new_where_one_is_missing_may_be_he(likeness: float, x: float, seen_for: int, may_be: bool) -> None:
+    one = Neighbour(box_at(100), np.array([1, 0], np.float32), None)
+    for _ in range(3):
+        one.go_on()
+    sight = sight_of(box_at(x), likeness)
+    assert one.gain(sight) == 0
+    assert one.may_be(Neighbour(sight.box, sight.look, sight, found=seen_for)) is may_be

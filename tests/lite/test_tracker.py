@@ -87,6 +87,12 @@ def test_two_that_cross_stay_who_they_are_and_are_one_batch(
     assert len(batches) == len(video.frames) - 1
 
 
+def test_no_pixel_is_of_two_objects(model: LiteModel) -> None:
+    for one, other in follow(LiteTracker(model, SIDE), film("crossing", 24))[1:]:
+        both = (one.mask.array & other.mask.array).sum()
+        assert both <= 0.02 * max(1, min(one.mask.area, other.mask.area))  # their edges are between cells
+
+
 def test_one_who_is_not_asked_for_takes_his_own_box(model: LiteModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two that cross and look alike only one is followed; a made-up detector sees both, on some frames as one."""
     things = [drawn_cut_out(1, (200, 50, 40))] * 2

@@ -33,7 +33,9 @@ class View:
         high, wide = shape
         self.shape = shape
         self.fine = cv2.resize(picture, (FINE * wide, FINE * high), interpolation=cv2.INTER_AREA)
-        self.bins = _bins(cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA))
+        small = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA)
+        self.small = cv2.blur(small, (2, 2))
+        self.bins = _bins(small)
         self.colours = _histogram(self.bins.ravel())
         grid = features[0].permute(1, 2, 0).float().cpu().numpy()[: -(-high // 4), : -(-wide // 4)]
         # What all of the picture has in common tells no object from another.

@@ -52,6 +52,12 @@ SIZES = (0.4, 2.5)
 BACK = (0.75, 1.35)
 """The same of the longer side of one who was not seen for a while: half of somebody else is not him."""
 
+MAY_BE = 0.7
+"""The least likeness of somebody new to one who is missing there that leaves open whether it is he."""
+
+GROWING = 0.3
+"""How fast his size follows what is seen of him alone."""
+
 CROWDED = 0.15
 """Two overlap where more than this share of one is in the other's box."""
 
@@ -82,9 +88,11 @@ class Sight:
 
 @dataclass
 class Neighbour:
-    """One who is seen again and again. `sight` is None where it is not seen now; `velocity` in pixels a frame.
+    """One who is seen again and again. `sight` is None where it is not seen now; `velocity` in pixels a frame;
+    `size`: width and height of the whole, as `box` may be that of a part beside another.
 
     `missed`: frames since it was detected; `looked`: frames on which it should have been, and `found`: was.
+    `located`: it was found where `box` is since, without the detector.
     """
 
     box: Box
@@ -94,6 +102,11 @@ class Neighbour:
     missed: int = 0
     looked: int = 0
     found: int = 0
+    located: bool = False
+    size: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        self.size = extent(self.box)
 
     @property
     def known(self) -> bool:
@@ -112,19 +125,35 @@ class Neighbour:
 
     def gain(self, sight: Sight, alone: bool = False) -> float:
         """How well a detection fits, 0 where it cannot be this one. `alone`: nobody else of its kind is about."""
-        own, other = area(self.box), area(sight.box)
         likeness = float(self.look @ sight.look)
-        shift = float(np.linalg.norm(np.subtract(middle(sight.box), middle(self.box)))) / own**0.5
-        reach = min(FAR, REACH + REACHING * (self.missed - 1))
-        away = min(1.0, (self.missed - 1) / MOST_AWAY)
-        possible = shift <= reach and SIZES[0] < other / own < SIZES[1]
+        shift, reach = self._shift(sight), self._reach
+        away = 0.0 if self.located else min(1.0, (self.missed - 1) / MOST_AWAY)
+        possible = shift <= reach and SIZES[0] < area(sight.box) / self._area < SIZES[1]
         if self.missed > MOST_AWAY:
-            possible &= BACK[0] < side(sight.box) / side(self.box) < BACK[1]
+            possible &= BACK[0] < max(extent(sight.box)) / max(self.size) < BACK[1]
         if alone and self.missed > MOST_AWAY:  # it may come in anywhere, and was cut by the edge when it went
             possible, shift = True, 0.0
         if not possible or likeness < ALIKE[0] + away * (ALIKE[1] - ALIKE[0]):
             return 0.0
         return 2 - REACH * shift / reach - DIFFERENCE * (1 - likeness) - AWAY * MOST_AWAY * away
+
+    def may_be(self, other: Neighbour) -> bool:
+        """Whether somebody new may be this one, who is missing since: near enough, and not unlike it."""
+        if self.sight or not other.sight or other.found >= self.missed:
+            return False
+        return self._shift(other.sight) <= self._reach and float(self.look @ other.sight.look) >= MAY_BE
+
+    @property
+    def _area(self) -> float:
+        return self.size[0] * self.size[1]
+
+    @property
+    def _reach(self) -> float:
+        return min(FAR, REACH + REACHING * (self.missed - 1))
+
+    def _shift(self, sight: Sight) -> float:
+        """How far a detection is from where this one is expected, in roots of its area."""
+        return float(np.linalg.norm(np.subtract(middle(sight.box), middle(self.box)))) / self._area**0.5
 
     def see(self, sight: Sight) -> None:
         shift = np.subtract(middle(sight.box), middle(self.box))
@@ -132,9 +161,14 @@ class Neighbour:
             self.velocity = np.zeros(2)
         elif not sight.crowded:
             self.velocity = self.velocity + STEERING * shift
-        self.box, self.sight, self.missed = sight.box, sight, 0
+        self.box, self.sight, self.missed, self.located = sight.box, sight, 0, False
         self.found += 1
         if not sight.crowded:
+            wide, high = extent(sight.box)
+            self.size = (
+                (1 - GROWING) * self.size[0] + GROWING * wide,
+                (1 - GROWING) * self.size[1] + GROWING * high,
+            )
             self.look = unit((1 - LEARNING) * self.look + LEARNING * sight.look)
 
 
@@ -169,6 +203,7 @@ class Neighbours:
         """
         if track_id in self.bound and self.bound[track_id].missed > MOST_AWAY:
             self.bound[track_id].box = box
+            self.bound[track_id].located = True
 
     def remove(self, track_id: int) -> None:
         self.bound.pop(track_id, None)
@@ -230,7 +265,7 @@ class Neighbours:
             return False
         if min(one.missed, lost_for) > MOST_AWAY:
             return True
-        return max(one.missed - MOST_AWAY, lost_for) > 0 and any(not self._asked(each) for each in self._all)
+        return max(one.missed - MOST_AWAY, lost_for) > 0 and bool(self._strangers(one))
 
     def others(self, track_id: int) -> list[Box]:
         """The boxes of those who are seen now and were not asked for. None where the detector does not know the
@@ -238,7 +273,11 @@ class Neighbours:
         """
         if track_id not in self.bound:
             return []
-        return [each.sight.box for each in self._all if each.sight and not self._asked(each)]
+        return [each.sight.box for each in self._strangers(self.bound[track_id]) if each.sight]
+
+    def _strangers(self, one: Neighbour) -> list[Neighbour]:
+        """All who were not asked for and surely are not this one."""
+        return [each for each in self._all if not self._asked(each) and not one.may_be(each)]
 
 
 def _meet(
@@ -291,9 +330,9 @@ def area(box: Box) -> float:
     return max(1.0, (box[2] - box[0]) * (box[3] - box[1]))
 
 
-def side(box: Box) -> float:
-    """The longer side of a box, in pixels."""
-    return max(1.0, box[2] - box[0], box[3] - box[1])
+def extent(box: Box) -> tuple[float, float]:
+    """Width and height of a box, one pixel at least."""
+    return max(1.0, box[2] - box[0]), max(1.0, box[3] - box[1])
 
 
 def covered(box: Box, other: Box) -> float:

@@ -12,6 +12,7 @@ from pam_core.masks import BoolArray, Box
 from pam_plugins.builtin.lite.appearance import FINE, FloatArray, View, unit
 from pam_plugins.builtin.lite.naming import box_iou
 from pam_plugins.builtin.lite.video_segmenter import Ask
+from pam_plugins.builtin.lite.whole import Whole, shifted
 
 WHOLE = 0.7
 """An object of which less than this share of its usual area is seen is hidden in part: it is not learnt from."""
@@ -29,6 +30,25 @@ COMING_OUT = 0.5
 MOST_WIDER = 0.15
 """How much of what is lacking to the usual size the box is widened by too, and at most by how much."""
 
+NEARLY_ALL = 0.85
+"""Where less than this share of the whole is seen, the whole is looked for: it tells where the rest comes out."""
+
+LACKING = 1.25
+"""Where so many times what is predicted should be seen, more of it may have come out from behind something."""
+
+LOOKED_UP = 0.3
+MORE_LOOKED_UP = 0.1
+"""How far the whole is looked for, as a share of its longer side, and how much farther by each frame while lost."""
+
+FITTING = (0.5, 0.4)
+"""The share of its cells that must fit before the whole is believed to be there: while it is seen, and while lost."""
+
+WAITED_FOR = 30
+"""For this many frames one who went behind another that is followed is awaited where it must come out."""
+
+OUT = 0.2
+"""It is awaited where more than this share of it must be out."""
+
 LEARNING = 0.1
 GROWING = 0.2
 """How fast looks and size follow what is seen, as a share of the difference, a frame."""
@@ -39,6 +59,9 @@ REACH = 0.35
 NOISE = 30.0
 STEADINESS = 0.5
 """A place that fits as badly as this difference of pixels costs 1; one as far from the way as REACH, STEADINESS."""
+
+NEAR = 0.05
+"""An object is near another in whose box, wider by this share of its sides, it is."""
 
 GIVE_UP = 10
 """For this many frames a lost object is looked for where it went; then anywhere alike."""
@@ -54,7 +77,8 @@ USUAL = 0.9
 class Track:
     """`mask`: what is seen of it, empty while it is lost; `box`: of the whole of it, which moves on while it is lost.
     `first`, `recent`, `look`: its looks as it began, of late, and when seen last. `area`: of the whole object.
-    `velocity`: cells a frame. `usual`: how like its own looks it mostly is.
+    `velocity`: cells a frame. `usual`: how like its own looks it mostly is. `whole`: all of it, when it was last seen
+    with nobody near. `behind`: whether it was lost where it met another that is followed.
     """
 
     mask: BoolArray
@@ -63,14 +87,16 @@ class Track:
     recent: FloatArray
     look: FloatArray
     area: float
+    whole: Whole
     velocity: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
     usual: float = USUAL
     lost_for: int = 0
+    behind: bool = False
 
     @classmethod
     def begin(cls, mask: BoolArray, view: View) -> Track:
         look = view.look(mask)
-        return cls(mask, tight(mask), look, look, look, float(mask.sum()))
+        return cls(mask, tight(mask), look, look, look, float(mask.sum()), Whole.seen(mask, view))
 
     @property
     def seen(self) -> bool:
@@ -80,31 +106,62 @@ class Track:
         """How like this object something looks, in [0, 1]: as it began, and as it was lately."""
         return float(look @ (self.first + self.recent)) / 2
 
+    @property
+    def expected(self) -> BoolArray:
+        """Where it may be on the next frame."""
+        return boxed(widened(moved(self.box, self.velocity), NEAR), self.mask.shape)
+
     def predict(self, before: View, now: View) -> BoolArray:
         """Move on from the last frame to this one; the mask as it must be now. Empty while lost."""
         if not self.seen:
-            self.velocity *= 0.95
+            if not self.behind:
+                self.velocity *= 0.95
             self.box = moved(self.box, self.velocity)
+            self.whole.move(self.velocity)
+            self.whole.find(now, LOOKED_UP * (1 + MORE_LOOKED_UP * min(self.lost_for, 2 * GIVE_UP)))
             return self.mask
         shift = _shift(self.mask, self.velocity, before, now)
         self.velocity = 0.5 * self.velocity + 0.5 * shift
         self.box = moved(self.box, shift)
-        high, wide = self.mask.shape
-        matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
-        predicted: BoolArray = cv2.warpAffine(self.mask.astype(np.float32), matrix, (wide, high)) > 0.5
-        return predicted
+        self.whole.move(shift)
+        if self.mask.sum() < NEARLY_ALL * self.whole.kept.sum():
+            self.whole.find(now, LOOKED_UP)
+            if self.whole.fits > FITTING[0]:
+                self.whole.settle()
+        return shifted(self.mask, shift)
+
+    def coming_out(self, predicted: BoolArray, others: BoolArray) -> BoolArray | None:
+        """What should be seen of it, where that is more than what is predicted."""
+        due = (self.whole.mask & ~others) | predicted
+        lacks = predicted.any() and due.sum() > LACKING * predicted.sum() and self.whole.fits > FITTING[0]
+        return due if lacks else None
 
     def asks(self, predicted: BoolArray, others: BoolArray, view: View) -> list[Ask]:
         """Where to look for it: where it must be, or, while it is lost, where it may be."""
         if not self.seen:
-            return self._places(view)
+            return self.awaited(others) + self._places(view)
         if not predicted.any():
             return []
         around, own = others & ~predicted, predicted & ~others
         lacking = float(np.sqrt(self.area / predicted.sum())) - 1
         box = widened(tight(predicted), MARGIN + COMING_OUT * min(max(lacking, -0.1), MOST_WIDER))
         inside = deepest(own if own.any() else predicted)
-        return [Ask(box, inside, _within(around, box), predicted)]
+        asks = [Ask(box, inside, _within(around, box), predicted)]
+        due = self.coming_out(predicted, others)
+        if due is not None:
+            box = widened(tight(due), MARGIN)
+            asks.append(Ask(box, inside, _within(around, box), due))
+        return asks
+
+    def awaited(self, others: BoolArray) -> list[Ask]:
+        """Where one who went behind another must come out; nowhere if that was not so, or long ago."""
+        if not self.behind or self.lost_for > WAITED_FOR or self.whole.fits <= FITTING[1]:
+            return []
+        out = self.whole.mask & ~others
+        if out.sum() <= OUT * self.area:
+            return []
+        box = widened(tight(out), MARGIN)
+        return [Ask(box, deepest(out), _within(others & ~out, box), out)]
 
     def ask_in(self, box: Box, predicted: BoolArray, others: BoolArray, crowded: bool) -> Ask:
         """Look for it in the box where the detector sees it. `others` is where others are, who are not in its mask;
@@ -140,19 +197,24 @@ class Track:
             mean[top:bottom, left:right] = -1
         return asks
 
-    def see(self, mask: BoolArray, look: FloatArray, crowded: bool = False) -> None:
-        """It was found here. What is hidden in part, or cut off by the picture's edge, teaches less; what is among
-        others like it, nothing.
+    def see(self, mask: BoolArray, look: FloatArray, view: View, *, crowded: bool, near: bool) -> None:
+        """It was found here. What is hidden in part, or cut off by the picture's edge, teaches less; what is
+        `crowded` by others like it, nothing. `near`: another that is followed may hide some of it, or be taken for
+        it.
         """
         area = float(mask.sum())
         if not self.seen:
             self.velocity = np.zeros(2)
+            if self.whole.fits > FITTING[1] and (mask & self.whole.mask).sum() > WHOLE * area:
+                self.whole.settle()
         self.mask, self.look, self.lost_for = mask, look, 0
         if not self.is_whole:
             return
         self.box = tight(mask)
         if crowded:
             return
+        if not near:
+            self.whole = Whole.seen(mask, view)
         self.usual += LEARNING * (self.likeness(look) - self.usual)
         self.recent = unit((1 - LEARNING) * self.recent + LEARNING * look)
         touches = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
@@ -164,7 +226,9 @@ class Track:
         """Whether all of it is seen, or nearly."""
         return bool(self.mask.sum() >= WHOLE * self.area)
 
-    def lose(self) -> None:
+    def lose(self, near: bool) -> None:
+        if self.seen:
+            self.behind = near
         self.mask = np.zeros_like(self.mask)
         self.lost_for += 1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from pam_plugins.builtin.lite.clips import ClipMaker, LiteClip
 from pam_plugins.builtin.lite.naming import box_iou
 from pam_plugins.builtin.lite.neighbours import Neighbours
 from pam_plugins.builtin.lite.segmenter import MASK_LOGIT
-from pam_plugins.builtin.lite.track import MARGIN, Track, boxed, tight, widened
+from pam_plugins.builtin.lite.track import GIVE_UP, MARGIN, Track, boxed, centre, tight, widened
 from pam_plugins.builtin.lite.video_segmenter import Ask, VideoSegmenter
 
 if TYPE_CHECKING:
@@ -47,11 +48,19 @@ MIN_FILLED = 0.4
 SIZES = (0.2, 2.5)
 """How large an object that is found again may be, as shares of its usual area."""
 
+OFF = 0.3
+MOST_OFF = (1.0, 0.1)
+"""What being off the way it went costs a lost object, in roots of its area; how far off it can be, and how much more
+for each frame. Later than GIVE_UP frames it can be anywhere.
+"""
+
 SAME = 0.6
 """Two objects whose masks overlap by more than this share of the smaller cannot both be there."""
 
 QUALITY_WEIGHT = 0.5
 SIZE_WEIGHT = 0.1
+WHOLE_LIKENESS = 2.0
+"""What likeness counts more where some of it may have come out: that looks more like it, and what hid it does not."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,12 @@ class Candidate:
     quality: float
     presence: float
     score: float | None
+
+    def give_up(self, cells: BoolArray) -> None:
+        """These are not of it."""
+        high, wide = cells.shape
+        self.mask[cells] = False
+        self.logits[:high, :wide][cells] = -MASK_LOGIT
 
 
 class LiteTracker:
@@ -117,13 +132,23 @@ class LiteTracker:
         if self.neighbours.kinds:
             self.neighbours.step(frame.picture, self.model.recognizer.detect(frame.picture, parts=False))
         tracks = dict(sorted(self._tracks.items()))
+        near = self._met()
         predicted = {track_id: track.predict(before, self._view) for track_id, track in tracks.items()}
         taken = np.sum(list(predicted.values()), axis=0)
-        asks = {
-            track_id: self._asks(track_id, predicted[track_id], taken > predicted[track_id]) for track_id in tracks
+        others = {track_id: taken > predicted[track_id] for track_id in tracks}
+        asks = {track_id: self._asks(track_id, predicted[track_id], others[track_id]) for track_id in tracks}
+        chosen = _choose(self._candidates(features, asks, predicted, others))
+        self._share(chosen)
+        return [self._seen(frame, track_id, *chosen[track_id], near=track_id in near) for track_id in tracks]
+
+    def _met(self) -> set[int]:
+        """The objects that others which are followed may hide, or be taken for, on the next frame."""
+        expected = {track_id: track.expected for track_id, track in self._tracks.items()}
+        return {
+            one
+            for one, other in permutations(self._tracks, 2)
+            if (expected[one] & (self._tracks[other].mask if self._tracks[other].seen else expected[other])).any()
         }
-        chosen = _choose(self._candidates(features, asks, predicted))
-        return [self._seen(frame, track_id, *chosen[track_id]) for track_id in tracks]
 
     def _asks(self, track_id: int, predicted: BoolArray, others: BoolArray) -> list[Ask]:
         """Where to look for an object: where the detector sees it, or where it must be."""
@@ -134,7 +159,7 @@ class LiteTracker:
         if sight is not None:
             return [track.ask_in(self._in_cells(sight.box), predicted, others, sight.crowded)]
         if self.neighbours.is_hidden(track_id, track.lost_for):
-            return []
+            return track.awaited(others)
         return track.asks(predicted, others, self._view)
 
     def _strangers(self, track_id: int) -> list[Box]:
@@ -155,17 +180,30 @@ class LiteTracker:
         assert self._view is not None and self._size is not None
         return self._view.shape[1] / self._size[1], self._view.shape[0] / self._size[0]
 
-    def _seen(self, frame: Frame, track_id: int, best: Candidate | None, presence: float) -> Region:
+    def _share(self, chosen: Mapping[int, tuple[Candidate | None, float]]) -> None:
+        """Where two masks overlap, the one in front has what both claim: the object that looks more like it."""
+        assert self._view is not None
+        found = [(self._tracks[track_id], best) for track_id, (best, _) in chosen.items() if best is not None]
+        for (one, mine), (other, theirs) in combinations(found, 2):
+            both = mine.mask & theirs.mask
+            if both.any():
+                like_one, like_other = (self._view.likeness(track.recent)[both].mean() for track in (one, other))
+                (theirs if like_one > like_other else mine).give_up(both)
+
+    def _seen(self, frame: Frame, track_id: int, best: Candidate | None, presence: float, *, near: bool) -> Region:
         """Tell the object what was found of it."""
         size = (frame.picture.shape[0], frame.picture.shape[1])
         track, clip = self._tracks[track_id], self._clips[track_id]
+        if best is not None and not best.mask.any():  # another had all of it
+            best = None
         full = Mask.from_array(self.segmenter.full_size(best.logits, size) if best else np.zeros(size, bool))
         if best is None or not full.area:
-            track.lose()
+            track.lose(near)
             clip.miss(frame)
             return self._region(track_id, frame, full, 0.0, min(presence, 0.49))
         sight = self.neighbours.sight(track_id)
-        track.see(best.mask, best.look, sight is not None and sight.crowded)
+        assert self._view is not None
+        track.see(best.mask, best.look, self._view, crowded=sight is not None and sight.crowded, near=near)
         if sight is None and track.is_whole:
             self.neighbours.found_at(track_id, self._in_pixels(tight(best.mask)))
         clip.see(frame, full, track.is_whole)
@@ -206,7 +244,11 @@ class LiteTracker:
         return features, View(frame.picture, features, self.segmenter.shape(size))
 
     def _candidates(
-        self, features: torch.Tensor, asks: Mapping[int, list[Ask]], predicted: Mapping[int, BoolArray]
+        self,
+        features: torch.Tensor,
+        asks: Mapping[int, list[Ask]],
+        predicted: Mapping[int, BoolArray],
+        others: Mapping[int, BoolArray],
     ) -> dict[int, list[Candidate]]:
         """The masks that each object may have, all from one batch."""
         found: dict[int, list[Candidate]] = {track_id: [] for track_id in asks}
@@ -214,22 +256,33 @@ class LiteTracker:
         if not rows:
             return found
         logits, qualities = self.segmenter.decode(features, [ask for _, ask in rows])
-        for (track_id, _), row, of_row in zip(rows, logits, qualities, strict=True):
-            # An object that is seen has the decoder's single mask. The three others are often a part or more than
-            # it: choosing among all four by any measure made masks shrink or grow from frame to frame.
+        for (track_id, ask), row, of_row in zip(rows, logits, qualities, strict=True):
+            # An object whose mask is about known has the decoder's single mask. The three others are often a part or
+            # more than it: choosing among all four by any measure made masks shrink or grow from frame to frame.
             sight = self.neighbours.sight(track_id)
-            many = 1 if self._tracks[track_id].seen or sight else len(row)
+            track = self._tracks[track_id]
+            many = 1 if track.seen or sight or ask.mask is not None else len(row)
+            lacks = track.coming_out(predicted[track_id], others[track_id]) is not None
+            whole = track.whole.mask | predicted[track_id] if lacks else None
             for mask, quality in zip(row[:many], of_row[:many], strict=True):
                 box = self._in_cells(sight.box) if sight else None
-                candidate = self._candidate(track_id, predicted[track_id], box, mask, float(quality))
+                candidate = self._candidate(track_id, predicted[track_id], whole, box, mask, float(quality))
                 if candidate:
                     found[track_id].append(candidate)
         return found
 
     def _candidate(
-        self, track_id: int, predicted: BoolArray, box: Box | None, logits: FloatArray, quality: float
+        self,
+        track_id: int,
+        predicted: BoolArray,
+        whole: BoolArray | None,
+        box: Box | None,
+        logits: FloatArray,
+        quality: float,
     ) -> Candidate | None:
-        """None where the mask is empty. What is beyond the detector's `box` is not of the object it sees."""
+        """None where the mask is empty. What is beyond the detector's `box` is not of the object it sees. `whole`:
+        all that may be seen of it, where more should be than what is `predicted`.
+        """
         assert self._view is not None
         track, (high, wide) = self._tracks[track_id], self._view.shape
         if box is not None:
@@ -249,10 +302,17 @@ class LiteTracker:
         elif track.seen:
             overlap = float((mask & predicted).sum() / (mask | predicted).sum())
             possible = overlap >= MIN_OVERLAP
+            if whole is not None:  # good is what has all that was seen before and nothing that is not of it
+                overlap = float((mask & predicted).sum() / predicted.sum() * (mask & whole).sum() / area)
+                score += WHOLE_LIKENESS * likeness
             score += 1 + overlap  # before all that is only looked for
         else:
             possible = SIZES[0] < area / track.area < SIZES[1]
             score -= SIZE_WEIGHT * abs(float(np.log(area / track.area)))
+            if track.lost_for <= GIVE_UP:
+                off = float(np.linalg.norm(np.subtract(centre(tight(mask)), centre(track.box)))) / track.area**0.5
+                possible &= off <= MOST_OFF[0] + MOST_OFF[1] * track.lost_for
+                score -= OFF * off
         fit = 0.0 if box is None else box_iou(tight(mask), box)
         if any(_is_in(mask, other) and box_iou(tight(mask), other) > fit for other in self._strangers(track_id)):
             possible = False
