@@ -44,7 +44,9 @@ FITTING = (0.5, 0.4)
 """The share of its cells that must fit before the whole is believed to be there: while it is seen, and while lost."""
 
 WAITED_FOR = 30
-"""For this many frames one who went behind another that is followed is awaited where it must come out."""
+"""For this many frames the whole of what is lost is looked for where it must be; one who went behind another that is
+followed is awaited there.
+"""
 
 OUT = 0.2
 """It is awaited where more than this share of it must be out."""
@@ -114,11 +116,15 @@ class Track:
     def predict(self, before: View, now: View) -> BoolArray:
         """Move on from the last frame to this one; the mask as it must be now. Empty while lost."""
         if not self.seen:
-            if not self.behind:
+            long = self.lost_for > WAITED_FOR
+            if long or not self.behind:
                 self.velocity *= 0.95
             self.box = moved(self.box, self.velocity)
-            self.whole.move(self.velocity)
-            self.whole.find(now, LOOKED_UP * (1 + MORE_LOOKED_UP * min(self.lost_for, 2 * GIVE_UP)))
+            if long:
+                self.whole.fits = 0.0
+            else:
+                self.whole.move(self.velocity)
+                self.whole.find(now, LOOKED_UP * (1 + MORE_LOOKED_UP * min(self.lost_for, 2 * GIVE_UP)))
             return self.mask
         shift = _shift(self.mask, self.velocity, before, now)
         self.velocity = 0.5 * self.velocity + 0.5 * shift
@@ -155,7 +161,7 @@ class Track:
 
     def awaited(self, others: BoolArray) -> list[Ask]:
         """Where one who went behind another must come out; nowhere if that was not so, or long ago."""
-        if not self.behind or self.lost_for > WAITED_FOR or self.whole.fits <= FITTING[1]:
+        if not self.behind or self.whole.fits <= FITTING[1]:
             return []
         out = self.whole.mask & ~others
         if out.sum() <= OUT * self.area:
