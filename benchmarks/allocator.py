@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from pam_core.allocator import keep_freed_memory
-from pam_core.images import read_picture
+from pam_core.media.images import read_picture
 from pam_core.types import Prompt
-from pam_plugins.perceive import perceive
+from pam_plugins.api import perceive
 
 PHOTOS = Path(__file__).parent.parent / "tests" / "data" / "photos"
 WARM = 3

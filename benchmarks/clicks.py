@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pam_core.images import read_picture
+from pam_core.media.images import read_picture
 from pam_core.types import Prompt, Region
-from pam_plugins.builtin.lite.naming import box_iou
-from pam_plugins.perceive import Options, perceive
+from pam_plugins.api import Options, perceive
+from pam_plugins.models.lite.naming import box_iou
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 

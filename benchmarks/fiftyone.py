@@ -45,11 +45,11 @@ def measure(count: int, model_name: str, home: Path) -> dict[str, object]:
 
     from fiftyone_plugin.dataset import Samples, SampleSource
     from fiftyone_plugin.work import Request, Work
-    from pam_core.inference.cache import shared_cache
+    from pam_core.engine.cache import shared_cache
     from pam_plugins import registry
-    from pam_plugins.perceive import Options
-    from pam_plugins.results import ResultsFile
-    from pam_plugins.run import run
+    from pam_plugins.api import Options
+    from pam_plugins.datasets.jsonl import ResultsFile
+    from pam_plugins.pipeline import run
 
     dataset = fo.Dataset()
     dataset.add_samples(samples(count))

@@ -20,14 +20,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from pam_core.config import RELEASED
 from pam_core.contracts import Generation, ModelInfo
-from pam_core.images import read_picture
-from pam_core.inference import decoding, image
-from pam_core.inference.image import PamImageModel
-from pam_core.model.checkpoint import read_tokenizer
-from pam_core.model.pam import PamModel
-from pam_core.model.weights import empty_weights
+from pam_core.media.images import read_picture
+from pam_core.pam import generation as decoding
+from pam_core.pam import image_model as image
+from pam_core.pam.checkpoint import read_tokenizer
+from pam_core.pam.config import RELEASED
+from pam_core.pam.image_model import PamImageModel
+from pam_core.pam.model import PamModel
+from pam_core.pam.weights import empty_weights
 from pam_core.types import Prompt
 
 TESTS = Path(__file__).parent.parent / "tests"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import psutil
 
-from pam_core.images import read_picture
-from pam_core.inference.cache import shared_cache
+from pam_core.engine.cache import shared_cache
+from pam_core.media.images import read_picture
 from pam_core.types import Prompt
-from pam_plugins.perceive import perceive
+from pam_plugins.api import perceive
 
 PHOTOS = Path(__file__).parent.parent / "tests" / "data" / "photos"
 

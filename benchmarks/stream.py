@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 import psutil
 
-from pam_core.inference.stream import StreamSession
+from pam_core.sessions.session import StreamSession
 from pam_core.types import Prompt
-from pam_core.video import EventSeen, Fault, Frame, FrameSeen, VideoModel
+from pam_core.video import Fault, Frame, FrameResult, TrackEvent, VideoModel
 from pam_plugins.registry import load_model
 
 WARM, SPAN, FPS = 500, 500, 25.0
@@ -81,11 +81,11 @@ def main() -> None:
         for number in range(args.objects):
             session.prompt(number, Prompt.at(*source.centre(number, 0)), frame=0)
         for seen in session.run(source):
-            if isinstance(seen, FrameSeen):
+            if isinstance(seen, FrameResult):
                 found += sum(region.mask.area > 0 for region in seen.regions)
                 if seen.index in (WARM, args.frames - 1):
                     resident[seen.index] = round(process.memory_info().rss / 2**20, 1)
-            events += isinstance(seen, EventSeen)
+            events += isinstance(seen, TrackEvent)
             faults += isinstance(seen, Fault)
     figures = {
         "benchmark": "stream",

@@ -17,10 +17,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from pam_core.config import SAM2_SIZES
-from pam_core.model.prompt_tensors import prompt_batches
-from pam_core.model.tracking import SamTracker
-from pam_core.model.vision import VisionTower, preprocess
+from pam_core.pam.config import SAM2_SIZES
+from pam_core.pam.prompt_tensors import prompt_batches
+from pam_core.pam.tracking import SamTracker
+from pam_core.pam.vision import VisionTower, preprocess
 from pam_core.types import Prompt
 
 WARM = 8

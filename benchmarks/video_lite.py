@@ -20,8 +20,8 @@ from itertools import islice
 import numpy as np
 import torch
 
-from pam_plugins.builtin.lite.model import load
-from pam_plugins.builtin.lite.tracker import SIDE, LiteTracker
+from pam_plugins.models.lite.model import load
+from pam_plugins.models.lite.tracker import SIDE, LiteTracker
 from tests.made_up_videos import KINDS, MadeUpVideo, photo_cut_outs, videos
 
 KEPT = 0.5

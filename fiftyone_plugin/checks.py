@@ -12,7 +12,7 @@ import fiftyone.core.media as fom
 from pymongo.errors import OperationFailure
 
 from fiftyone_plugin.prompts import PROMPT_TYPES
-from pam_plugins.enrich.stores import StoreError
+from pam_plugins.datasets.contracts import StoreError
 
 if TYPE_CHECKING:
     from fiftyone_plugin.tracks import TrackFields

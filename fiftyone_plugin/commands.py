@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import typer
 
-    from pam_plugins.enrich.stores import Sink, Source, Store
+    from pam_plugins.datasets.contracts import Sink, Source, Store
 
 
 class FiftyOneStore:

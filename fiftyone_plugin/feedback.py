@@ -22,9 +22,9 @@ from fiftyone_plugin.checks import EnrichError, field_type, said_read_only
 from fiftyone_plugin.dataset import Collected, flat
 from fiftyone_plugin.labels import ANSWERS, region_of
 from fiftyone_plugin.prompts import labels_in
-from pam_core.images import PictureError, picture_size
+from pam_core.media.images import PictureError, picture_size
 from pam_core.types import Feedback, Region, Verdict
-from pam_plugins.manager import get_plugins
+from pam_plugins.plugins import get_plugins
 
 SOURCE = "fiftyone"
 EDITABLE = ("label", "caption", "label_zh", "caption_zh")

@@ -15,7 +15,7 @@ from fiftyone_plugin.frames import VideoFrames
 from fiftyone_plugin.labels import Geometry, attribute
 from fiftyone_plugin.objects import Followed
 from pam_core.types import ModelRef
-from pam_core.video import EventSeen, FrameSeen, Seen
+from pam_core.video import FrameResult, SessionResult, TrackEvent
 
 WRITE_SECONDS = 2.0
 WRITE_FRAMES = 64
@@ -45,10 +45,10 @@ class Follower:
         self.frames = 0
         self.labels = 0
 
-    def see(self, seen: Seen) -> None:
-        if isinstance(seen, FrameSeen):
+    def see(self, seen: SessionResult) -> None:
+        if isinstance(seen, FrameResult):
             self._see_frame(seen)
-        elif isinstance(seen, EventSeen):
+        elif isinstance(seen, TrackEvent):
             self._see_event(seen)
         else:
             self.fault(seen.what)
@@ -59,7 +59,7 @@ class Follower:
         self.faults += 1
         self.first_fault = self.first_fault or what
 
-    def _see_frame(self, seen: FrameSeen) -> None:
+    def _see_frame(self, seen: FrameResult) -> None:
         self.frames += 1
         regions = [
             region.with_texts(self._objects[region.track_id].texts)
@@ -75,7 +75,7 @@ class Follower:
             self.labels += len(labels)
             self._waiting[number] = found
 
-    def _see_event(self, seen: EventSeen) -> None:
+    def _see_event(self, seen: TrackEvent) -> None:
         first, last = seen.first + 1, seen.last + 1
         captions = {attribute(EVENT_TASK, code): text for code, text in seen.texts.items()}
         label = self._objects[seen.track_id].texts.get("label", {})

@@ -13,10 +13,10 @@ import fiftyone as fo
 from fiftyone_plugin.frames import VideoFrames
 from fiftyone_plugin.prompts import prompt_of
 from pam_core.contracts import ModelInfo, RegionModel
-from pam_core.inference.stream import StreamSession
+from pam_core.sessions.session import StreamSession
 from pam_core.types import Prompt, PromptError, Region, Texts
 from pam_core.video import Fault, Frame, ReversibleSource, VideoError
-from pam_plugins.perceive import Options, check_kind, perceive
+from pam_plugins.api import Options, check_kind, perceive
 
 
 @dataclass

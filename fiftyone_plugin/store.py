@@ -17,7 +17,7 @@ from fiftyone_plugin.dataset import Collected, Fields, RegionSink, Samples, Samp
 from fiftyone_plugin.labels import Geometry
 from fiftyone_plugin.work import mask_folder, with_labels
 from pam_core.types import ModelRef
-from pam_plugins.enrich.stores import Row
+from pam_plugins.datasets.contracts import Row
 
 METHOD = "pam_enrich"
 

@@ -32,11 +32,11 @@ from fiftyone_plugin.objects import Followed, Watched, objects_of_labels
 from fiftyone_plugin.runs import Provenance
 from fiftyone_plugin.work import duration, mask_folder
 from pam_core.contracts import RegionModel, UnsupportedError
-from pam_core.frames import VideoFile
-from pam_core.images import PictureError
-from pam_core.inference.stream import StreamSession
+from pam_core.media.frame_sources import VideoFile
+from pam_core.media.images import PictureError
+from pam_core.sessions.session import StreamSession
 from pam_core.types import PromptError
-from pam_core.video import FrameSeen, VideoError, VideoModel
+from pam_core.video import FrameResult, VideoError, VideoModel
 from pam_plugins import registry
 
 EXISTING = {
@@ -232,7 +232,7 @@ class TrackWork:
                     follower.fault(what)
                 for seen in session.run(watched):
                     follower.see(seen)
-                    if isinstance(seen, FrameSeen):
+                    if isinstance(seen, FrameResult):
                         progress.at = follower.frames
                         progress.frames += 1
                         progress.seconds = before + time.monotonic() - started

@@ -23,9 +23,9 @@ from fiftyone_plugin.labels import Geometry, Label
 from fiftyone_plugin.runs import Provenance
 from pam_core.contracts import RegionModel
 from pam_plugins import registry
-from pam_plugins.enrich.local import enrich
-from pam_plugins.enrich.stores import Sink
-from pam_plugins.perceive import Options
+from pam_plugins.api import Options
+from pam_plugins.datasets.contracts import Sink
+from pam_plugins.datasets.local import enrich
 
 GEOMETRIES = {
     "mask": "in the database",

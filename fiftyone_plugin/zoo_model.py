@@ -17,7 +17,7 @@ from fiftyone_plugin.prompts import labels_in, prompt_of
 from pam_core.contracts import ModelInfo, Picture
 from pam_core.types import PromptError
 from pam_plugins import registry
-from pam_plugins.perceive import Options, perceive
+from pam_plugins.api import Options, perceive
 from pam_plugins.registry import NotFoundError
 
 FAMILIES = {"pam-lite": "lite", "pam": "pam"}
@@ -36,7 +36,7 @@ def resolve(name: str) -> ModelInfo:
     return ready[0]
 
 
-class PamModel(fom.SamplesMixin, fom.Model):
+class PamZooModel(fom.SamplesMixin, fom.Model):
     """Perceives what labels of a sample's `prompt_field` point at; without it, everything in the picture.
 
     `tasks` (all that the model can do, if left out), `languages` and `proposer` are as for `pam perceive`.

@@ -4,8 +4,8 @@ Importing this package loads neither torch nor a model nor an external plugin.
 """
 
 from pam_core.types import Perception, Prompt, Region
+from pam_plugins.api import perceive
 from pam_plugins.hookspecs import hookimpl
-from pam_plugins.perceive import perceive
 from pam_plugins.registry import load_model
 from pam_plugins.version import VERSION as __version__
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
     from pam_core.types import Feedback, Perception, Task
-    from pam_plugins.enrich.stores import Store
+    from pam_plugins.datasets.contracts import Store
 
 hookspec = pluggy.HookspecMarker("pam")
 hookimpl = pluggy.HookimplMarker("pam")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel, UnsupportedError
 from pam_core.types import Task
-from pam_plugins.manager import get_plugins
+from pam_plugins.plugins import get_plugins
 
 if TYPE_CHECKING:
-    from pam_plugins.enrich.stores import Store
+    from pam_plugins.datasets.contracts import Store
 
 
 class NotFoundError(LookupError):

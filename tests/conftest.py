@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from pam_core.model.pam import PamModel
+    from pam_core.pam.model import PamModel
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, so before that
 settings.register_profile("patient", deadline=None)
@@ -23,7 +23,7 @@ settings.load_profile("patient")
 @pytest.fixture(scope="session")
 def tiny() -> PamModel:
     """The tiny PAM of tests/parity, loaded once; not to be changed."""
-    from pam_core.model.pam import PamModel
+    from pam_core.pam.model import PamModel
     from tests.tiny_pam import FOLDER
 
     return PamModel.from_pretrained(FOLDER)

@@ -10,18 +10,17 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pam_core.contracts import Picture
-from pam_core.images import read_picture
+from pam_core.media.images import read_picture
 from pam_core.types import Prompt
 from pam_core.video import Frame
+from tests.paths import DATA
 
-DATA = Path(__file__).parent / "data"
 FPS = 10.0
 
 THINGS = (
@@ -99,7 +98,7 @@ def photo_cut_outs() -> tuple[CutOut, ...]:
     """The things cut out of the photographs, by MobileSAM's masks of their annotated clicks and boxes. Slow."""
     import torch
 
-    from pam_plugins.builtin.lite.model import load
+    from pam_plugins.models.lite.model import load
 
     segmenter = load(torch.device("cpu")).segmenter
     clicks = [json.loads(line) for line in (DATA / "clicks.jsonl").read_text(encoding="utf-8").splitlines()]

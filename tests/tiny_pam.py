@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from PIL import Image
 
 from pam_core.contracts import ModelInfo, Picture
-from pam_core.inference.image import DEFAULT_BUDGET, PamImageModel
-from pam_core.inference.video import PamVideoModel
-from pam_core.model.pam import PamModel
+from pam_core.pam.image_model import DEFAULT_BUDGET, PamImageModel
+from pam_core.pam.model import PamModel
+from pam_core.pam.video_model import PamVideoModel
 from pam_core.tasks import BUILTIN_TASKS
 from pam_core.types import Prompt
 from pam_core.video import Frame
+from tests.paths import PARITY
 
-FOLDER = Path(__file__).parent / "parity"
+FOLDER = PARITY
 BOTH = frozenset({"en", "zh"})
 QUESTIONS = {task.name: task.questions for task in BUILTIN_TASKS}
 INFO = ModelInfo("tiny", "1", "a tiny PAM with random weights", "none", dict.fromkeys(QUESTIONS, BOTH))

@@ -10,7 +10,7 @@ import av
 import numpy as np
 
 from pam_core.contracts import Picture
-from pam_core.frames import VideoFile
+from pam_core.media.frame_sources import VideoFile
 from pam_core.video import Fault, Frame
 
 BITS = 12

@@ -1,4 +1,4 @@
-"""Build the noun table of the embedded model ``lite`` (``pam_plugins/builtin/lite/data/nouns.json``).
+"""Build the noun table of the embedded model ``lite`` (``pam_plugins/models/lite/data/nouns.json``).
 
 The table turns the 1000 ImageNet-1k classes, the 80 COCO classes and the "stuff" of
 ``networks/stuff_head.py`` (sky, grass ...) into WordNet 3.0 noun synsets with everyday English and
@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = Path(__file__).resolve().with_name("lite_names.tsv")
-OUT = ROOT / "pam_plugins" / "builtin" / "lite" / "data" / "nouns.json"
+OUT = ROOT / "pam_plugins" / "models" / "lite" / "data" / "nouns.json"
 
 # COCO-80 in the usual order.
 COCO = """person:n00007846 bicycle:n02834778 car:n02958343 motorcycle:n03790512 airplane:n02691156

@@ -39,12 +39,12 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "core")]
 
-from pam_plugins.builtin.lite.networks.coco_detector import CocoDetector  # noqa: E402
-from pam_plugins.builtin.lite.networks.efficientnet import EfficientNetLite2  # noqa: E402
-from pam_plugins.builtin.lite.networks.mask_decoder import MaskDecoder  # noqa: E402
-from pam_plugins.builtin.lite.networks.tinyvit import TinyViT, _offset_index  # noqa: E402
+from pam_plugins.models.lite.networks.coco_detector import CocoDetector  # noqa: E402
+from pam_plugins.models.lite.networks.efficientnet import EfficientNetLite2  # noqa: E402
+from pam_plugins.models.lite.networks.mask_decoder import MaskDecoder  # noqa: E402
+from pam_plugins.models.lite.networks.tinyvit import TinyViT, _offset_index  # noqa: E402
 
-WEIGHTS = ROOT / "pam_plugins" / "builtin" / "lite" / "weights"
+WEIGHTS = ROOT / "pam_plugins" / "models" / "lite" / "weights"
 BN_EPS = 1e-3  # EfficientNet-Lite's batch norms
 
 

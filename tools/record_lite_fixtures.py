@@ -33,9 +33,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from pam_plugins.builtin.lite.networks.coco_detector import STRIDES, letterbox
-from pam_plugins.builtin.lite.networks.efficientnet import IMAGE_SIZE, normalize
-from pam_plugins.builtin.lite.networks.tinyvit import FRAME_SIZE, framed
+from pam_plugins.models.lite.networks.coco_detector import STRIDES, letterbox
+from pam_plugins.models.lite.networks.efficientnet import IMAGE_SIZE, normalize
+from pam_plugins.models.lite.networks.tinyvit import FRAME_SIZE, framed
 
 FIXTURES = ROOT / "tests" / "data" / "lite"
 PHOTOS = ROOT / "tests" / "data" / "photos"

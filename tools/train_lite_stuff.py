@@ -1,4 +1,4 @@
-"""Train the "stuff" head of the model ``lite`` (``pam_plugins/builtin/lite/weights/stuff_head.safetensors``).
+"""Train the "stuff" head of the model ``lite`` (``pam_plugins/models/lite/weights/stuff_head.safetensors``).
 
 Run by a maintainer, from a checkout, with a folder of unpacked packages that hold photographs::
 
@@ -48,15 +48,15 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "core")]
 
 from pam_core.types import Prompt  # noqa: E402
-from pam_plugins.builtin.lite.loading import load_weights  # noqa: E402
-from pam_plugins.builtin.lite.networks import efficientnet, stuff_head  # noqa: E402
-from pam_plugins.builtin.lite.networks.efficientnet import EfficientNetLite2  # noqa: E402
-from pam_plugins.builtin.lite.networks.stuff_head import CLASSES, StuffHead  # noqa: E402
-from pam_plugins.builtin.lite.recognizer import MARGIN, crop_square  # noqa: E402
-from pam_plugins.builtin.lite.segmenter import Segmenter  # noqa: E402
+from pam_plugins.models.lite.loading import load_weights  # noqa: E402
+from pam_plugins.models.lite.networks import efficientnet, stuff_head  # noqa: E402
+from pam_plugins.models.lite.networks.efficientnet import EfficientNetLite2  # noqa: E402
+from pam_plugins.models.lite.networks.stuff_head import CLASSES, StuffHead  # noqa: E402
+from pam_plugins.models.lite.recognizer import MARGIN, crop_square  # noqa: E402
+from pam_plugins.models.lite.segmenter import Segmenter  # noqa: E402
 
 ANNOTATIONS = Path(__file__).with_name("lite_stuff_annotations.jsonl")
-WEIGHTS = ROOT / "pam_plugins" / "builtin" / "lite" / "weights" / "stuff_head.safetensors"
+WEIGHTS = ROOT / "pam_plugins" / "models" / "lite" / "weights" / "stuff_head.safetensors"
 NAMES = [c.name for c in CLASSES]
 MERGED = {"cloud": "sky", "snow": "other"}
 """Classes of the annotations that the head does not tell apart: masks of sky take the clouds in, and snow is rare."""

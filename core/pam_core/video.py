@@ -96,7 +96,7 @@ class VideoModel(Protocol):
 
 
 @dataclass(frozen=True)
-class FrameSeen:
+class FrameResult:
     """What was found on one frame."""
 
     index: int
@@ -114,7 +114,7 @@ class FrameSeen:
 
 
 @dataclass(frozen=True)
-class EventSeen:
+class TrackEvent:
     """What one object did between two frames, both included. `texts` are captions by language code."""
 
     track_id: int
@@ -141,7 +141,7 @@ class Fault:
         return {"schema": VIDEO_SCHEMA, "kind": "fault", **vars(self)}
 
 
-Seen = FrameSeen | EventSeen | Fault
+SessionResult = FrameResult | TrackEvent | Fault
 """What a session gives, in the order in which it is known."""
 
 

@@ -12,7 +12,7 @@ from fiftyone.operators import types
 from pam_core.contracts import ModelInfo, UnsupportedError
 from pam_core.types import Language
 from pam_plugins import registry
-from pam_plugins.perceive import ON_REQUEST_TASKS, Options
+from pam_plugins.api import ON_REQUEST_TASKS, Options
 
 LANGUAGES = {Language.EN.value: "English", Language.ZH.value: "Chinese"}
 NO_FIELD = "*"

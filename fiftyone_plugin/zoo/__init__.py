@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fiftyone.operators import types
 
-    from fiftyone_plugin.zoo_model import PamModel
+    from fiftyone_plugin.zoo_model import PamZooModel
 
 
 def download_model(model_name: str, model_path: str) -> None:
@@ -25,14 +25,14 @@ def download_model(model_name: str, model_path: str) -> None:
     Path(model_path).write_text(f"{info.name}: {info.description}\n", encoding="utf-8")
 
 
-def load_model(model_name: str = "pam-lite", model_path: str | None = None, **settings: Any) -> PamModel:
-    """The model of this name. `settings` are those of `PamModel`.
+def load_model(model_name: str = "pam-lite", model_path: str | None = None, **settings: Any) -> PamZooModel:
+    """The model of this name. `settings` are those of `PamZooModel`.
 
     Raises NotFoundError, and UnsupportedError for tasks and languages that it does not have.
     """
-    from fiftyone_plugin.zoo_model import PamModel, resolve
+    from fiftyone_plugin.zoo_model import PamZooModel, resolve
 
-    return PamModel(resolve(model_name), **settings)
+    return PamZooModel(resolve(model_name), **settings)
 
 
 def resolve_input(model_name: str, ctx: Any) -> types.Property:

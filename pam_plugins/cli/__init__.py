@@ -9,7 +9,7 @@ import typer
 
 from pam_core.allocator import keep_freed_memory
 from pam_plugins.cli import enrich, inspect, perceive, video
-from pam_plugins.manager import get_plugins
+from pam_plugins.plugins import get_plugins
 from pam_plugins.version import VERSION
 
 __all__ = ["app", "main"]

@@ -44,8 +44,8 @@ def numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> lis
 
 def read_mask(path: Path) -> Mask:
     """A mask picture: what is brighter than half is set. Raises PromptError."""
-    from pam_core.images import PictureError, read_picture
     from pam_core.masks import Mask
+    from pam_core.media.images import PictureError, read_picture
     from pam_core.types import PromptError
 
     try:
@@ -57,7 +57,7 @@ def read_mask(path: Path) -> Mask:
 def load(info: ModelInfo, device: str, compile: bool) -> RegionModel:
     """Load a model, or end the command with a sentence. Raises NotFoundError and DeviceError, which are misuse."""
     from pam_core.devices import DeviceError
-    from pam_core.model.location import CheckpointError
+    from pam_core.pam.location import CheckpointError
     from pam_plugins.registry import NotFoundError, load_model
 
     try:

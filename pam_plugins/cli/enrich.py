@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pam_core.contracts import ModelInfo
-    from pam_plugins.enrich.batches import Step
-    from pam_plugins.enrich.stores import Sink, Source, Store
-    from pam_plugins.perceive import Options
+    from pam_plugins.api import Options
+    from pam_plugins.datasets.batches import Step
+    from pam_plugins.datasets.contracts import Sink, Source, Store
 
 
 def command(
@@ -40,9 +40,9 @@ def command(
     from pam_core.contracts import UnsupportedError
     from pam_core.devices import DeviceError
     from pam_core.types import PromptError
-    from pam_plugins.enrich.on_ray import RayError
-    from pam_plugins.enrich.stores import StoreError
-    from pam_plugins.perceive import Options
+    from pam_plugins.api import Options
+    from pam_plugins.datasets.contracts import StoreError
+    from pam_plugins.datasets.ray_runner import RayError
     from pam_plugins.registry import NotFoundError, NotReadyError, postprocessor
     from pam_plugins.registry import proposer as proposer_called
 
@@ -135,8 +135,8 @@ def _steps(
     actors: int,
     ray_address: str | None,
 ) -> Generator[Step]:
-    from pam_plugins.enrich import local, on_ray
+    from pam_plugins.datasets import local, ray_runner
 
     if actors:
-        return on_ray.enrich(source, sink, info, options, actors, device, ray_address)
+        return ray_runner.enrich(source, sink, info, options, actors, device, ray_address)
     return local.enrich(source, sink, load(info, device, False), options)

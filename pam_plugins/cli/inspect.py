@@ -35,7 +35,7 @@ def models() -> None:
 def plugins() -> None:
     """List the plugins with the hooks they use and the things they bring."""
     from pam_plugins import registry
-    from pam_plugins.manager import get_plugins
+    from pam_plugins.plugins import get_plugins
 
     brought: dict[str, Mapping[str, Any]] = {
         "tasks": registry.tasks(),
@@ -101,7 +101,7 @@ def _disk() -> tuple[bool, str]:
 
 
 def _plugin_health() -> list[tuple[bool, str]]:
-    from pam_plugins.manager import get_plugins
+    from pam_plugins.plugins import get_plugins
 
     return [
         (False, f"plugin {status.name} ({status.source}): {status.error}; mend it or uninstall it")
@@ -116,7 +116,7 @@ def _models_health() -> list[tuple[bool, str]]:
     import numpy as np
 
     from pam_core.types import Prompt
-    from pam_plugins.perceive import perceive
+    from pam_plugins.api import perceive
     from pam_plugins.registry import model_infos
 
     picture = np.full((96, 128, 3), 230, np.uint8)

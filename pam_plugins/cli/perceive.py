@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from pam_core.contracts import ExportWriter, Generation, ModelInfo
     from pam_core.types import Perception, Prompt
-    from pam_plugins.perceive import Options
-    from pam_plugins.run import Job
+    from pam_plugins.api import Options
+    from pam_plugins.pipeline import Job
 
 MAX_ROWS = 60
 DEFAULT_EXPORTS = ("overlay", "html")
@@ -61,9 +61,9 @@ def command(
     from pam_core.contracts import GenerationError, UnsupportedError
     from pam_core.devices import DeviceError
     from pam_core.types import PromptError
-    from pam_plugins.perceive import Options
+    from pam_plugins.api import Options
+    from pam_plugins.datasets.jsonl import ResultsError
     from pam_plugins.registry import NotFoundError, NotReadyError
-    from pam_plugins.results import ResultsError
 
     options = Options(
         tasks=tuple(task) or None,
@@ -128,7 +128,7 @@ def _jobs(
     images: Sequence[Path], prompt_file: Path | None, prompts: tuple[Prompt, ...], everything: bool
 ) -> list[Job]:
     from pam_core.types import PromptError
-    from pam_plugins.run import Job, read_jobs
+    from pam_plugins.pipeline import Job, read_jobs
 
     pictures = _pictures(images)
     if prompt_file is not None:
@@ -149,7 +149,7 @@ def _jobs(
 
 def _pictures(paths: Sequence[Path]) -> list[Path]:
     """The paths with folders replaced by the pictures in them, in order of name."""
-    from pam_core.images import pictures_in
+    from pam_core.media.images import pictures_in
 
     found: list[Path] = []
     for path in paths:
@@ -167,8 +167,8 @@ def _run(
     save: Path | None,
     exports: tuple[str, ...],
 ) -> None:
-    from pam_plugins.results import ResultsFile
-    from pam_plugins.run import run
+    from pam_plugins.datasets.jsonl import ResultsFile
+    from pam_plugins.pipeline import run
 
     table = Table("picture", "label", "score", "caption", title=None, box=None, pad_edge=False, header_style="bold")
     finished = failed = resumed = regions = 0

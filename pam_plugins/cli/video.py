@@ -15,8 +15,8 @@ from pam_plugins.cli.video_run import Outputs, run
 
 if TYPE_CHECKING:
     from pam_core.contracts import ModelInfo
-    from pam_core.frames import Camera, Recorded
-    from pam_plugins.video_prompts import VideoPrompt
+    from pam_core.media.frame_sources import Camera, RecordedSource
+    from pam_plugins.video_io.prompts import VideoPrompt
 
 
 def command(
@@ -44,12 +44,12 @@ def command(
     """Follow objects through a video or a camera, and say what each of them does."""
     from pam_core.contracts import UnsupportedError
     from pam_core.devices import DeviceError
-    from pam_core.inference.events import EventRule
-    from pam_core.inference.stream import StreamSession
+    from pam_core.sessions.events import EventRule
+    from pam_core.sessions.session import StreamSession
     from pam_core.types import PromptError
     from pam_core.video import VideoError, VideoModel
+    from pam_plugins.datasets.jsonl import ResultsError
     from pam_plugins.registry import NotFoundError, resolve_video_model
-    from pam_plugins.results import ResultsError
 
     codes = languages(lang)
     outputs = Outputs(out_file, mp4, mot, tracks)
@@ -81,7 +81,7 @@ def command(
 def _prompts(points: list[str], boxes: list[str], masks: list[str], path: Path | None) -> list[VideoPrompt]:
     """Each point, box and mask is an object of its own, numbered from 1; those of a file are what it says."""
     from pam_core.types import Prompt, PromptError
-    from pam_plugins.video_prompts import VideoPrompt, read_video_prompts
+    from pam_plugins.video_io.prompts import VideoPrompt, read_video_prompts
 
     if path is not None:
         if points or boxes or masks:
@@ -109,8 +109,8 @@ def _at_frame(text: str) -> tuple[str, int | None]:
     return (spot, int(frame)) if spot and frame.isdecimal() else (text, None)
 
 
-def _source(text: str, start: float, end: float | None, every: int) -> Recorded | Camera:
-    from pam_core.frames import Camera, FrameRange, open_source
+def _source(text: str, start: float, end: float | None, every: int) -> RecordedSource | Camera:
+    from pam_core.media.frame_sources import Camera, FrameRange, open_source
     from pam_core.types import PromptError
     from pam_core.video import VideoError
 
@@ -125,10 +125,10 @@ def _source(text: str, start: float, end: float | None, every: int) -> Recorded 
     return FrameRange(source, start, end, every)
 
 
-def _check(wanted: list[VideoPrompt], info: ModelInfo, source: Recorded | Camera, every: int) -> None:
+def _check(wanted: list[VideoPrompt], info: ModelInfo, source: RecordedSource | Camera, every: int) -> None:
     """Raise PromptError, before the model is loaded, for what can be known to fail."""
     from pam_core.types import PromptError
-    from pam_plugins.perceive import check_kind
+    from pam_plugins.api import check_kind
 
     for _, prompt, frame in wanted:
         check_kind(info, prompt)

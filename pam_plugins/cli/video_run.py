@@ -18,10 +18,10 @@ from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, p
 from pam_plugins.cli.console import progress as progress_bar
 
 if TYPE_CHECKING:
-    from pam_core.frames import Camera, Recorded
-    from pam_core.inference.stream import StreamSession
-    from pam_core.video import EventSeen, Seen
-    from pam_plugins.video_drawing import LiveVideo
+    from pam_core.media.frame_sources import Camera, RecordedSource
+    from pam_core.sessions.session import StreamSession
+    from pam_core.video import SessionResult, TrackEvent
+    from pam_plugins.render.annotated_video import LiveVideo
 
 MAX_ROWS = 60
 WITHOUT_FONT = (
@@ -53,16 +53,16 @@ class _Count:
     objects: set[int] = field(default_factory=set)
     events: int = 0
     faults: int = 0
-    latest: deque[EventSeen] = field(default_factory=lambda: deque(maxlen=MAX_ROWS))
+    latest: deque[TrackEvent] = field(default_factory=lambda: deque(maxlen=MAX_ROWS))
 
-    def add(self, seen: Seen) -> None:
-        from pam_core.video import EventSeen, FrameSeen
+    def add(self, seen: SessionResult) -> None:
+        from pam_core.video import FrameResult, TrackEvent
 
-        if isinstance(seen, FrameSeen):
+        if isinstance(seen, FrameResult):
             self.frames += 1
             self.last = seen.index
             self.objects.update(region.track_id for region in seen.regions if region.track_id is not None)
-        elif isinstance(seen, EventSeen):
+        elif isinstance(seen, TrackEvent):
             self.events += 1
             self.latest.append(seen)
         else:
@@ -71,15 +71,15 @@ class _Count:
             err.print(what, soft_wrap=True, highlight=False)
 
 
-def run(session: StreamSession, source: Recorded | Camera, direction: str, outputs: Outputs) -> None:
+def run(session: StreamSession, source: RecordedSource | Camera, direction: str, outputs: Outputs) -> None:
     """Run a session whose prompts are given to the end of the source, or to Ctrl-C. Ends the command.
 
     Raises VideoError, before any work, where the source cannot go in this direction, ResultsError and OSError.
     """
-    from pam_core.frames import Camera
+    from pam_core.media.frame_sources import Camera
     from pam_core.video import VideoError
-    from pam_plugins.video_drawing import LiveVideo
-    from pam_plugins.video_outputs import Record
+    from pam_plugins.render.annotated_video import LiveVideo
+    from pam_plugins.video_io.record import Record
 
     count, interrupted = _Count(), False
     with ExitStack() as stack:
@@ -118,12 +118,12 @@ def run(session: StreamSession, source: Recorded | Camera, direction: str, outpu
 
 
 def _finish(
-    record: Path, source: Recorded | Camera, live: LiveVideo | None, outputs: Outputs, progress: Progress
+    record: Path, source: RecordedSource | Camera, live: LiveVideo | None, outputs: Outputs, progress: Progress
 ) -> bool:
     """Make the other files; whether captions were left out of the video for want of a font."""
-    from pam_core.frames import Camera
-    from pam_plugins.video_drawing import write_annotated
-    from pam_plugins.video_outputs import Replay, write_mot, write_tracks
+    from pam_core.media.frame_sources import Camera
+    from pam_plugins.render.annotated_video import write_annotated
+    from pam_plugins.video_io.record import Replay, write_mot, write_tracks
 
     if live is not None:
         live.close()

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.factories import FakePlugin, shapes, write_picture
+from tests.paths import ROOT
 
 if TYPE_CHECKING:
     import fiftyone as fo
 
-ROOT = Path(__file__).resolve().parents[2]
 URI = "@pam/regions"
 
 
@@ -125,9 +125,9 @@ def fake_video() -> Iterator[FakePlugin]:
 
 @contextmanager
 def _registered(plugin: FakePlugin) -> Iterator[FakePlugin]:
-    from pam_core.inference.cache import shared_cache
+    from pam_core.engine.cache import shared_cache
     from pam_plugins import registry
-    from pam_plugins.manager import get_plugins
+    from pam_plugins.plugins import get_plugins
 
     registry._load_once.cache_clear()
     shared_cache().clear()

@@ -13,7 +13,7 @@ import fiftyone as fo
 from fiftyone_plugin.work import Request, Work
 from pam_core.contracts import ImageEmbedding, Picture
 from pam_plugins import registry
-from pam_plugins.perceive import Options
+from pam_plugins.api import Options
 
 
 def main(name: str, log: Path) -> None:

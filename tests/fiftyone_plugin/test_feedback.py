@@ -31,7 +31,7 @@ class Listener:
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    from pam_plugins.manager import get_plugins
+    from pam_plugins.plugins import get_plugins
 
     plugin = Listener()
     with get_plugins().registered(plugin, "listener"):

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from tests.paths import DATA
+
 PICTURES = 200
-DATA = Path(__file__).parents[1] / "data"
 PROCESS = Path(__file__).with_name("enrich_process.py")
 
 

@@ -217,7 +217,7 @@ import sys
 import fiftyone as fo
 from fiftyone_plugin import follow
 from fiftyone_plugin.tracks import TrackRequest, TrackWork
-from pam_plugins.manager import get_plugins
+from pam_plugins.plugins import get_plugins
 from tests.factories import FakePlugin
 from tests.fake_video import FakeVideoModel, Trouble
 
@@ -398,7 +398,7 @@ def test_what_cannot_be_done_is_said_before_anything_is_changed(
     fake_video: FakePlugin, make_videos: MakeVideos, params: dict[str, Any], said: str
 ) -> None:
     from fiftyone_plugin.tracks import TrackRequest, TrackWork
-    from pam_plugins.manager import get_plugins
+    from pam_plugins.plugins import get_plugins
 
     dataset = make_videos(1)
     with get_plugins().registered(FakePlugin(), "looks-only"), pytest.raises((ValueError, RuntimeError), match=said):
@@ -437,7 +437,7 @@ def test_lite_follows_a_drawn_thing_through_a_made_up_video(tmp_path: Path) -> N
     """With its real networks: the masks of the labels are those of the thing that was filmed."""
     import fiftyone as fo
 
-    from pam_core.images import read_picture
+    from pam_core.media.images import read_picture
     from tests.made_up_videos import DATA, drawn_cut_out, make_video
 
     background = read_picture(DATA / "photos" / "mountains.jpg")

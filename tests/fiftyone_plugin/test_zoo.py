@@ -62,11 +62,11 @@ def test_a_registered_source_is_taken_as_fiftyone_takes_archives(
 
 
 def test_it_is_applied_in_batches_to_the_labels_of_a_field(fake: FakePlugin, make_dataset: MakeDataset) -> None:
-    from fiftyone_plugin.zoo_model import PamModel
+    from fiftyone_plugin.zoo_model import PamZooModel
 
     batches: list[int] = []
 
-    class Counted(PamModel):
+    class Counted(PamZooModel):
         def predict_all(self, args: Any, samples: Any = None) -> Any:
             batches.append(len(args))
             return super().predict_all(args, samples)
@@ -94,9 +94,9 @@ def test_without_a_field_everything_is_found_in_images_and_frames(
 ) -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.zoo_model import PamModel
+    from fiftyone_plugin.zoo_model import PamZooModel
 
-    model = PamModel(fake.model.info, tasks=["label"])
+    model = PamZooModel(fake.model.info, tasks=["label"])
     dataset = make_dataset(2, boxes=False)
     dataset.apply_model(model, label_field="regions", skip_failures=False)
     assert {"red", "green", "blue"} <= set(dataset.distinct("regions.detections.label"))
@@ -113,13 +113,13 @@ def test_what_fails_costs_its_batch_only_and_is_told_where_it_is_asked_for(
 ) -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.zoo_model import PamModel
+    from fiftyone_plugin.zoo_model import PamZooModel
 
     dataset = make_dataset(4)
     sample = dataset.first()
     sample["boxes"] = fo.Detections(detections=[fo.Detection(label="x", bounding_box=[2, 2, 0.5, 0.5])])
     sample.save()
-    model = PamModel(fake.model.info)
+    model = PamZooModel(fake.model.info)
     dataset.apply_model(model, label_field="regions", batch_size=2, prompt_field="boxes")
     assert [found is not None for found in dataset.values("regions")] == [False, False, True, True]
     with pytest.raises(ValueError, match="area"):
@@ -130,12 +130,12 @@ def test_what_fails_costs_its_batch_only_and_is_told_where_it_is_asked_for(
 
 def test_settings_that_the_model_cannot_do_are_refused(fake: FakePlugin) -> None:
     from fiftyone_plugin.zoo import load_model
-    from fiftyone_plugin.zoo_model import PamModel
+    from fiftyone_plugin.zoo_model import PamZooModel
     from pam_core.contracts import UnsupportedError
     from pam_plugins.registry import NotFoundError
 
     with pytest.raises(UnsupportedError, match="explanation"):
-        PamModel(fake.model.info, languages=["zh"], tasks=["explanation"])
+        PamZooModel(fake.model.info, languages=["zh"], tasks=["explanation"])
     with pytest.raises(NotFoundError, match="pam-lite, pam"):
         load_model("sam")
 

@@ -1,0 +1,1 @@
+"""What stands between callers and a loaded model: the cache of image embeddings."""

@@ -1,1 +1,0 @@
-"""Measuring a model: against what the reference computed, and, one day, on benchmarks."""

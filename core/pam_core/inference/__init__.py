@@ -1,1 +1,0 @@
-"""Inference that works with any region model: caching and finding regions without a prompt."""

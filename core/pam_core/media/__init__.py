@@ -1,0 +1,1 @@
+"""Pictures and frames in: image files, video files, folders, cameras."""

@@ -1,0 +1,191 @@
+"""Where frames come from: video files, folders of pictures, iterables of arrays, cameras. One class each.
+
+All give numbers that rise by one, times that rise and pictures of one size (`course.py`), and a Fault for what could
+not be had. `fps` is frames a second, `size` (width, height) and `frames` how many there are, None where not known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pam_core.contracts import Picture
+from pam_core.media.camera import Camera
+from pam_core.media.frame_clock import DEFAULT_FPS, FrameClock, fit
+from pam_core.media.images import PictureError, read_picture
+from pam_core.media.video_file import VideoFile
+from pam_core.video import Fault, Frame, VideoError
+
+__all__ = [
+    "Camera",
+    "FrameFolder",
+    "FrameIterator",
+    "FrameRange",
+    "RecordedSource",
+    "VideoFile",
+    "natural_order",
+    "open_source",
+]
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".avif"})
+
+
+class RecordedSource(Protocol):
+    """A source that can be read again, and backward: a file, a folder, a range of either."""
+
+    fps: float
+    size: tuple[int, int]
+    frames: int | None
+
+    def __iter__(self) -> Iterator[Frame | Fault]: ...
+
+    def reversed_from(self, index: int | None = None) -> Iterator[Frame | Fault]:
+        """Frames in decreasing order from `index`, or from the last."""
+
+
+class FrameFolder:
+    """The pictures of a folder in natural order (2.png before 10.png), `fps` of them a second.
+
+    A picture that cannot be read is a Fault. Raises VideoError where none can.
+    """
+
+    def __init__(self, path: str | Path, fps: float = DEFAULT_FPS) -> None:
+        self.path, self.fps = Path(path), _rate(fps)
+        try:
+            found = [each for each in self.path.iterdir() if each.suffix.lower() in PICTURES and each.is_file()]
+        except OSError as error:
+            raise VideoError(f"{self.path}: {error.strerror}; wanted a folder of pictures.") from error
+        self._paths = sorted(found, key=natural_order)
+        self.frames: int | None = len(self._paths)
+        first = next((picture for path in self._paths if (picture := _read(path)[0]) is not None), None)
+        if first is None:
+            raise VideoError(f"{self.path}: no picture in it can be read; wanted a folder of JPEGs, PNGs, ...")
+        self.size = (int(first.shape[1]), int(first.shape[0]))
+
+    def __iter__(self) -> Iterator[Frame | Fault]:
+        return self._give(range(len(self._paths)))
+
+    def reversed_from(self, index: int | None = None) -> Iterator[Frame | Fault]:
+        """Frames in decreasing order from `index`, or from the last."""
+        last = len(self._paths) - 1
+        return self._give(range(last if index is None else min(index, last), -1, -1))
+
+    def _give(self, indices: range) -> Iterator[Frame | Fault]:
+        came_in: tuple[int, int] | None = self.size
+        for index in indices:
+            course = FrameClock(self.fps, size=self.size, index=index, time=(index - 1) / self.fps, came_in=came_in)
+            picture, why = _read(self._paths[index])
+            if picture is None:
+                yield course.lost(why)
+            else:
+                yield from _given(course, index / self.fps, picture)
+                came_in = course.came_in
+
+
+class FrameIterator:
+    """Frames from any iterable of RGB arrays uint8 (height, width, 3), or of pairs (seconds, array).
+
+    Arrays of another kind are Faults. Arrays without a time are `fps` a second. Iterating again starts over where
+    the iterable does. The arrays are not copied.
+    """
+
+    def __init__(self, items: Iterable[Any], fps: float = DEFAULT_FPS) -> None:
+        self._items, self.fps = items, _rate(fps)
+
+    def __iter__(self) -> Iterator[Frame | Fault]:
+        course = FrameClock(self.fps)
+        for item in self._items:
+            timed = isinstance(item, tuple) and len(item) == 2
+            time, picture = item if timed else (course.index / self.fps, item)
+            if (why := _wrong(picture)) is not None:
+                yield course.lost(why)
+            else:
+                yield from _given(course, time, picture)
+
+
+class FrameRange:
+    """A part of another source: frames from `start` on and before `end` (seconds), each whose number `every` divides.
+
+    Frames keep the numbers and times that they have in the whole.
+    """
+
+    def __init__(self, source: RecordedSource, start: float = 0.0, end: float | None = None, every: int = 1) -> None:
+        if every < 1:
+            raise VideoError(f"Got every {every}; wanted 1 (each frame) or more.")
+        if start < 0 or (end is not None and end <= start):
+            raise VideoError(f"Got the part from {start:g} s to {end:g} s; wanted 0 <= start < end.")
+        self._source, self.start, self.end, self.every = source, start, end, every
+        self.fps, self.size = source.fps / every, source.size
+        self.frames = self._count()
+
+    def _count(self) -> int | None:
+        if self._source.frames is None:
+            return None
+        rate = self._source.fps
+        last = self._source.frames if self.end is None else min(self._source.frames, round(self.end * rate))
+        return max(0, last - round(self.start * rate) + self.every - 1) // self.every
+
+    def __iter__(self) -> Iterator[Frame | Fault]:
+        for item in self._source:
+            if self.end is not None and item.time >= self.end:
+                return
+            if item.time >= self.start and self._wanted(item):
+                yield item
+
+    def reversed_from(self, index: int | None = None) -> Iterator[Frame | Fault]:
+        """Frames in decreasing order from `index`, or from the last."""
+        for item in self._source.reversed_from(index):
+            if item.time < self.start:
+                return
+            if (self.end is None or item.time < self.end) and self._wanted(item):
+                yield item
+
+    def _wanted(self, item: Frame | Fault) -> bool:
+        return isinstance(item, Fault) or item.index % self.every == 0
+
+
+def open_source(text: str) -> VideoFile | FrameFolder | Camera:
+    """The source that a text names: a video file, a folder of pictures, or `camera:0`. Raises VideoError."""
+    if text.startswith("camera:"):
+        name = text.removeprefix("camera:")
+        return Camera(int(name) if name.isdecimal() else name)
+    if re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE):
+        raise VideoError(f"Got the address {text}; wanted a file, a folder or camera:0. Download it first.")
+    return FrameFolder(text) if Path(text).is_dir() else VideoFile(text)
+
+
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """A key that sorts numbers in names by value."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.casefold())]
+
+
+def _given(course: FrameClock, time: float | None, picture: Picture) -> Iterator[Frame | Fault]:
+    index, now, faults = course.take(time, (int(picture.shape[1]), int(picture.shape[0])))
+    yield from faults
+    assert course.size is not None
+    yield Frame(index, now, fit(picture, course.size))
+
+
+def _read(path: Path) -> tuple[Picture | None, str]:
+    try:
+        return read_picture(path), ""
+    except PictureError as error:
+        return None, str(error)
+
+
+def _wrong(picture: Any) -> str | None:
+    if not isinstance(picture, np.ndarray):
+        return f"got {type(picture).__name__}; wanted an array"
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+        return f"got an array {picture.dtype} {picture.shape}; wanted RGB uint8 (height, width, 3)"
+    return None
+
+
+def _rate(fps: float) -> float:
+    if not 0 < fps <= 1000:
+        raise VideoError(f"Got {fps} frames a second; wanted more than 0 and at most 1000.")
+    return fps

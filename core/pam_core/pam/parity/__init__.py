@@ -1,0 +1,1 @@
+"""Compare the model with tensors recorded from the reference implementation."""

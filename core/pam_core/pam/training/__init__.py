@@ -1,0 +1,1 @@
+"""Conversations as ids and labels, and the loss."""

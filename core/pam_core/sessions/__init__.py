@@ -1,0 +1,1 @@
+"""A video or a camera through a tracker: sessions, events, captions behind the frames."""

@@ -1,1 +1,0 @@
-"""Training: conversations about regions as token ids and labels, and the loss on them."""

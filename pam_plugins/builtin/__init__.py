@@ -1,1 +1,0 @@
-"""The plugins that come with the distribution. They use the same hooks as anyone else's."""

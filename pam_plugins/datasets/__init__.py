@@ -1,0 +1,1 @@
+"""Where pictures come from and where results go: sources, sinks, and runs on Ray."""

@@ -1,0 +1,90 @@
+"""Which checkpoints of PAM there are: the one named by PAM_CHECKPOINT, and the released ones.
+
+Looks at folders and loads nothing, so that `pam models` and `--model auto` are quick.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from pam_core.contracts import ModelInfo
+from pam_core.pam.location import CheckpointError, find, fingerprint
+
+VARIABLE = "PAM_CHECKPOINT"
+NEEDED = {"torch": "torch", "transformers": "transformers", "sam2": "sam2", "hydra": "hydra-core", "iopath": "iopath"}
+UNTRAINED = frozenset({"text"})
+"""Questions the released models never learned to answer."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A checkpoint by its name on the command line: where it is, what it is, and its rank for `auto`."""
+
+    source: str
+    description: str
+    licence: str
+    rank: int
+
+
+RELEASED = {
+    "pam-3b": Known(
+        "PAM-3B",
+        "the Perceive Anything Model with 3 billion parameters",
+        "see its model card (Qwen2.5-3B inside)",
+        30,
+    ),
+    "pam-1.5b": Known(
+        "PAM-1.5B",
+        "the Perceive Anything Model with 1.5 billion parameters",
+        "see its model card (Qwen2.5-1.5B inside)",
+        20,
+    ),
+}
+
+
+def known() -> dict[str, Known]:
+    """Every checkpoint that is configured or released, by name, whether it is here or not."""
+    configured = os.environ.get(VARIABLE)
+    if not configured:
+        return RELEASED
+    return {
+        "pam": Known(configured, f"the PAM checkpoint that {VARIABLE} names", "that of the checkpoint", 40),
+        **RELEASED,
+    }
+
+
+def infos() -> list[ModelInfo]:
+    """What `pam models` shows of them."""
+    from pam_plugins import registry
+
+    questions = {
+        task.name: frozenset(task.questions)
+        for task in registry.tasks().values()
+        if task.questions and task.name not in UNTRAINED
+    }
+    packages = [package for module, package in NEEDED.items() if find_spec(module) is None]
+    found = []
+    for name, checkpoint in known().items():
+        revision, missing = "not here", None
+        try:
+            revision = fingerprint(find(checkpoint.source))
+        except (CheckpointError, OSError) as error:
+            missing = str(error)
+        if packages:
+            missing = f"pip install 'pam-plugins[pam]' (lacking: {', '.join(packages)})"
+        found.append(
+            ModelInfo(
+                name=name,
+                revision=revision,
+                description=checkpoint.description,
+                licence=checkpoint.licence,
+                tasks=questions,
+                rank=checkpoint.rank,
+                video=True,
+                streaming=True,
+                missing=missing,
+            )
+        )
+    return found

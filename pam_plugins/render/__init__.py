@@ -1,0 +1,1 @@
+"""Regions drawn on pictures: overlay PNGs, an HTML page, an annotated video."""

@@ -1,0 +1,161 @@
+"""How answers of three networks become one noun."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pam_plugins.models.lite.naming import (
+    DETECTED_AS,
+    MIN_USE,
+    Detection,
+    Look,
+    Name,
+    Namer,
+    box_iou,
+    chance,
+    detected_shares,
+)
+from pam_plugins.models.lite.networks.stuff_head import CLASSES
+from pam_plugins.models.lite.nouns import Nouns
+
+BOX = (10.0, 10.0, 110.0, 110.0)
+ELSEWHERE = (200.0, 200.0, 300.0, 300.0)
+NOUNS = Nouns.load()
+NAMER = Namer(NOUNS)
+IMAGENET = {NOUNS[synset].name: index for index, synset in enumerate(NOUNS.imagenet)}
+COCO = {NOUNS[synset].name: synset for synset in NOUNS.coco}
+STUFF = {c.name: index for index, c in enumerate(CLASSES)}
+
+
+def look(things: dict[str, float] | None = None, stuff: dict[str, float] | None = None) -> Look:
+    """Probabilities by name; what is left over is spread over all things, or is no stuff."""
+    thing = np.zeros(len(NOUNS.imagenet))
+    for name, share in (things or {}).items():
+        thing[IMAGENET[name]] = share
+    thing += (1 - thing.sum()) / len(thing)
+    kinds = np.zeros(len(CLASSES))
+    for name, share in (stuff or {}).items():
+        kinds[STUFF[name]] = share
+    kinds[0] += 1 - kinds.sum()
+    return Look(thing, kinds)
+
+
+def named(of: Look, *detections: Detection) -> str | None:
+    name = NAMER.name(of, BOX, detections)
+    return name.noun.name if name.noun else None
+
+
+def detected(name: str, score: float, box: tuple[float, float, float, float] = BOX) -> Detection:
+    return Detection(box, score, COCO[name])
+
+
+def test_a_sure_class_is_the_name() -> None:
+    assert named(look({"golden retriever": 0.9})) == "golden retriever"
+
+
+def test_breeds_that_disagree_are_a_dog() -> None:
+    breeds = ("golden retriever", "beagle", "pug", "Chihuahua", "boxer dog")
+    assert {*breeds} <= {*IMAGENET} or pytest.fail("the breeds are named otherwise")
+    assert named(look(dict.fromkeys(breeds, 0.18))) == "dog"
+
+
+def test_kinds_of_animal_that_disagree_are_an_animal_and_not_one_of_them() -> None:
+    kinds = ("beagle", "tabby cat", "hen", "goldfish", "cow", "zebra")
+    assert named(look(dict.fromkeys(kinds, 0.16))) == "animal"
+
+
+def test_nothing_agreed_on_is_no_name() -> None:
+    for nothing in (
+        look(),
+        look(dict.fromkeys(("beagle", "lemon", "palace", "trombone", "envelope", "canoe"), 0.12)),
+    ):
+        name = NAMER.name(nothing, BOX, ())
+        assert name.noun is None
+        assert len(name.guesses) == 3
+
+
+def test_a_person_is_named_by_the_detector() -> None:
+    unsure = look({"suit": 0.3, "Windsor tie": 0.3})
+    assert named(unsure) != "person"
+    assert named(unsure, detected("person", 0.8)) == "person"
+    assert named(unsure, detected("person", 0.8, ELSEWHERE)) != "person"
+
+
+def test_a_detection_settles_which_kind_the_classifier_means() -> None:
+    cup_or_cat = look({"coffee mug": 0.5, "tabby cat": 0.24, "tiger cat": 0.24})
+    assert named(cup_or_cat, detected("cup", 0.9)) == "cup"
+    assert named(cup_or_cat, detected("cat", 0.9)) == "cat"
+
+
+def test_a_sure_classifier_is_more_specific_than_the_detector() -> None:
+    assert named(look({"coffee mug": 0.99}), detected("cup", 0.9)) == "coffee mug"
+    assert named(look({"golden retriever": 0.99}), detected("dog", 0.9)) == "golden retriever"
+
+
+def test_stuff_is_named_by_its_head() -> None:
+    assert named(look({"lakeside": 0.5}, {"sky": 0.9})) == "sky"
+    assert named(look({"palace": 0.9}, {"building": 0.9})) == "building"
+    assert named(look({"tabby cat": 0.95}, {"grass": 0.1})) == "tabby cat"
+
+
+def test_what_agrees_adds_up() -> None:
+    alone = NAMER.name(look({"beagle": 0.5, "pug": 0.4}, {"grass": 0.2}), BOX, ())
+    seen = NAMER.name(look({"beagle": 0.5, "pug": 0.4}, {"grass": 0.2}), BOX, [detected("dog", 0.6)])
+    for name in (alone, seen):
+        assert name.noun is not None and name.noun.name == "dog"
+    assert 0.6 < alone.score < seen.score < 0.9
+
+
+def test_the_chance_of_being_right_grows_with_the_share_but_less() -> None:
+    chances = [chance(share) for share in (0.0, 0.2, 0.5, 0.8, 1.0)]
+    assert chances == sorted(chances)
+    assert (chances[0], chances[2], chances[4]) == (0, 0.5, 1)
+    assert 0.2 < chances[1] < 0.5 < chances[3] < 0.8
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    peakedness=st.floats(0.01, 10),
+    seen=st.lists(st.tuples(st.sampled_from(NOUNS.coco), st.floats(0, 1)), max_size=5),
+)
+def test_any_answers_give_a_score_between_0_and_1(
+    seed: int, peakedness: float, seen: list[tuple[str, float]]
+) -> None:
+    random = np.random.default_rng(seed)
+    shown = Look(random.dirichlet(np.full(1000, peakedness)), random.dirichlet(np.full(len(CLASSES), peakedness)))
+    name: Name = NAMER.name(shown, BOX, [Detection(BOX, score, synset) for synset, score in seen])
+    assert 0 <= name.score <= 1 + 1e-9
+    assert name.noun is None or (not name.noun.general and name.score >= MIN_USE)
+    assert [share for _, share in name.guesses] == sorted((s for _, s in name.guesses), reverse=True)
+
+
+@given(st.lists(st.tuples(st.sampled_from(NOUNS.coco), st.floats(0, 1)), max_size=8))
+def test_detections_never_take_the_whole_distribution(seen: list[tuple[str, float]]) -> None:
+    shares = detected_shares(BOX, [Detection(BOX, score, synset) for synset, score in seen])
+    assert sum(shares.values()) <= 0.95 + 1e-9
+    assert all(share > 0 for share in shares.values())
+
+
+def test_what_a_detector_takes_in_is_known() -> None:
+    for synset, kinds in DETECTED_AS.items():
+        assert synset in NOUNS.coco
+        for kind in kinds:
+            assert kind in NOUNS.imagenet
+            assert not NOUNS.is_a(kind, synset), "WordNet says so already"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "iou"),
+    [
+        ((0, 0, 10, 10), (0, 0, 10, 10), 1.0),
+        ((0, 0, 10, 10), (5, 0, 15, 10), 1 / 3),
+        ((0, 0, 10, 10), (10, 0, 20, 10), 0.0),
+        ((0, 0, 10, 10), (20, 20, 30, 30), 0.0),
+    ],
+)
+def test_box_iou(a: tuple, b: tuple, iou: float) -> None:
+    assert box_iou(a, b) == pytest.approx(iou)
+    assert box_iou(b, a) == pytest.approx(iou)
