@@ -17,8 +17,9 @@ import numpy as np
 
 from pam_core.media.images import read_picture
 from pam_core.types import Prompt, Region
-from pam_plugins.api import Options, perceive
+from pam_plugins.api import perceive
 from pam_plugins.models.lite.naming import box_iou
+from pam_plugins.options import Options
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 

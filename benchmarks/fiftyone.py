@@ -46,15 +46,15 @@ def measure(count: int, model_name: str, home: Path) -> dict[str, object]:
     from fiftyone_plugin.dataset import Samples, SampleSource
     from fiftyone_plugin.work import Request, Work
     from pam_core.engine.cache import shared_cache
-    from pam_plugins import registry
-    from pam_plugins.api import Options
+    from pam_plugins import plugins
     from pam_plugins.datasets.jsonl import ResultsFile
+    from pam_plugins.options import Options
     from pam_plugins.pipeline import run
 
     dataset = fo.Dataset()
     dataset.add_samples(samples(count))
-    model = registry.load_model(model_name)
-    shared_cache().max_bytes = 0
+    model = plugins.load_model(model_name)
+    shared_cache.max_bytes = 0
     options = Options()
     for _ in Work(dataset[:1], Request("warm", "boxes", model=model_name, options=options)).steps(model):
         pass

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pam_core.contracts import Generation, ModelInfo
+from pam_core.contracts import ModelInfo
 from pam_core.media.images import read_picture
 from pam_core.pam import generation as decoding
 from pam_core.pam import image_model as image
@@ -29,6 +29,7 @@ from pam_core.pam.config import RELEASED
 from pam_core.pam.image_model import PamImageModel
 from pam_core.pam.model import PamModel
 from pam_core.pam.weights import empty_weights
+from pam_core.questions import Generation
 from pam_core.types import Prompt
 
 TESTS = Path(__file__).parent.parent / "tests"

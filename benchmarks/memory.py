@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--cache-mb", type=int, default=1024)
     parser.add_argument("--model", default="lite")
     args = parser.parse_args()
-    shared_cache().max_bytes = args.cache_mb * 2**20
+    shared_cache.max_bytes = args.cache_mb * 2**20
     pictures = [read_picture(path) for path in sorted(PHOTOS.glob("*.jpg"))[: args.pictures]]
     process, resident, started = psutil.Process(), [], time.perf_counter()
     for number, picture in enumerate(islice(cycle(pictures), args.clicks)):
@@ -45,7 +45,7 @@ def main() -> None:
         "clicks": args.clicks,
         "pictures": args.pictures,
         "cache_mb": args.cache_mb,
-        "cache_misses": shared_cache().stats.misses,
+        "cache_misses": shared_cache.stats.misses,
         "rss_mb_after_a_tenth": round(resident[warm - 1]),
         "rss_mb_at_the_end": round(resident[-1]),
         "rss_mb_peak": round(max(resident)),

@@ -22,7 +22,7 @@ import psutil
 from pam_core.sessions.session import StreamSession
 from pam_core.types import Prompt
 from pam_core.video import Fault, Frame, FrameResult, TrackEvent, VideoModel
-from pam_plugins.registry import load_model
+from pam_plugins.plugins import load_model
 
 WARM, SPAN, FPS = 500, 500, 25.0
 COLOURS = ((220, 40, 40), (40, 90, 220), (40, 180, 60), (230, 200, 40), (170, 60, 200), (40, 200, 210))

@@ -12,7 +12,7 @@ import fiftyone.core.media as fom
 from pymongo.errors import OperationFailure
 
 from fiftyone_plugin.prompts import PROMPT_TYPES
-from pam_plugins.datasets.contracts import StoreError
+from pam_core.errors import DatasetError
 
 if TYPE_CHECKING:
     from fiftyone_plugin.tracks import TrackFields
@@ -24,7 +24,7 @@ NOT_ALLOWED = frozenset({13, 8000})
 RESERVED = frozenset({"id", "filepath", "tags", "metadata", "frames", "group"})
 
 
-class EnrichError(StoreError):
+class EnrichError(DatasetError):
     """A dataset that cannot be enriched as asked: says what was got, what was wanted and what to do."""
 
 

@@ -26,10 +26,10 @@ import fiftyone.core.media as fom
 
 from fiftyone_plugin.labels import Geometry, Label, attributes_of
 from fiftyone_plugin.prompts import labels_in, prompt_of
-from pam_core.media.images import PictureError, picture_size
-from pam_core.types import Perception, PromptError
-from pam_plugins.datasets.contracts import Row
-from pam_plugins.pipeline import Job
+from pam_core.errors import PictureError, PromptError
+from pam_core.media.images import picture_size
+from pam_core.types import Perception
+from pam_plugins.datasets.contracts import Job, Row
 
 CHUNK = 1000
 Collected = Any

@@ -22,7 +22,8 @@ from fiftyone_plugin.checks import EnrichError, field_type, said_read_only
 from fiftyone_plugin.dataset import Collected, flat
 from fiftyone_plugin.labels import ANSWERS, region_of
 from fiftyone_plugin.prompts import labels_in
-from pam_core.media.images import PictureError, picture_size
+from pam_core.errors import PictureError
+from pam_core.media.images import picture_size
 from pam_core.types import Feedback, Region, Verdict
 from pam_plugins.plugins import get_plugins
 

@@ -245,7 +245,8 @@ def _ours(place: str) -> bool:
 
 
 def _model() -> Check:
-    from pam_plugins.registry import NotFoundError, resolve_model
+    from pam_core.errors import NotFoundError
+    from pam_plugins.plugins import resolve_model
 
     try:
         info = resolve_model()

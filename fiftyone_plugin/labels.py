@@ -22,9 +22,10 @@ import fiftyone as fo
 import fiftyone.core.utils as fou
 import numpy as np
 
+from pam_core.errors import PromptError
 from pam_core.masks import BoolArray, Mask
 from pam_core.tasks import BUILTIN_TASKS
-from pam_core.types import Language, ModelRef, Prompt, PromptError, Region
+from pam_core.types import Language, ModelRef, Prompt, Region
 
 Label = fo.Detection | fo.Keypoint | fo.Polyline
 ATTRIBUTES = {"brief": "caption", "detailed": "detailed_caption"}

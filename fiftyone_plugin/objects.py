@@ -12,11 +12,13 @@ import fiftyone as fo
 
 from fiftyone_plugin.frames import VideoFrames
 from fiftyone_plugin.prompts import prompt_of
-from pam_core.contracts import ModelInfo, RegionModel
+from pam_core.contracts import ModelInfo, RegionModel, ReversibleSource
+from pam_core.errors import PromptError, VideoError
 from pam_core.sessions.session import StreamSession
-from pam_core.types import Prompt, PromptError, Region, Texts
-from pam_core.video import Fault, Frame, ReversibleSource, VideoError
-from pam_plugins.api import Options, check_kind, perceive
+from pam_core.types import Prompt, Region, Texts
+from pam_core.video import Fault, Frame
+from pam_plugins.api import perceive
+from pam_plugins.options import Options, check_prompt
 
 
 @dataclass
@@ -60,7 +62,7 @@ def objects_of_labels(
         try:
             prompt = prompt_of(label, *size)
             prompt.check(*size)
-            check_kind(info, prompt)
+            check_prompt(info, prompt)
         except PromptError as error:
             wrong.append(f"Frame {number}, label {label.label or label_id}: {error}")
             continue
@@ -149,5 +151,5 @@ class Watched:
 
     def _perceive(self, frame: Frame, prompts: Sequence[Prompt] = ()) -> Sequence[Region]:
         tasks = ("label",) if self._languages else ()
-        options = Options(tasks=tasks, languages=self._languages or ("en",), redraw=False)
+        options = Options(tasks=tasks, languages=self._languages or ("en",), keep_masks=True)
         return perceive(frame.picture, prompts, model=self._model, options=options).regions

@@ -31,13 +31,12 @@ from fiftyone_plugin.labels import Geometry
 from fiftyone_plugin.objects import Followed, Watched, objects_of_labels
 from fiftyone_plugin.runs import Provenance
 from fiftyone_plugin.work import duration, mask_folder
-from pam_core.contracts import RegionModel, UnsupportedError
+from pam_core.contracts import RegionModel
+from pam_core.errors import PictureError, PromptError, UnsupportedError, VideoError
 from pam_core.media.frame_sources import VideoFile
-from pam_core.media.images import PictureError
 from pam_core.sessions.session import StreamSession
-from pam_core.types import PromptError
-from pam_core.video import FrameResult, VideoError, VideoModel
-from pam_plugins import registry
+from pam_core.video import FrameResult, VideoModel
+from pam_plugins import plugins
 
 EXISTING = {
     "skip": "Leave videos that are finished as they are",
@@ -136,7 +135,7 @@ class TrackWork:
         self.request = request
         self.dataset: fo.Dataset = view._dataset
         self.fields = TrackFields(request.field)
-        self.info = registry.resolve_video_model(request.model, request.languages)
+        self.info = plugins.resolve_video_model(request.model, request.languages)
         check_media(view, "video")
         check_track_fields(self.dataset, self.fields)
         if request.prompt_field is not None:
@@ -179,7 +178,7 @@ class TrackWork:
 
         What is finished is in the dataset; the same request goes on from there.
         """
-        following = model or registry.load_model(self.info.name, self.request.device)
+        following = model or plugins.load_model(self.info.name, self.request.device)
         if not isinstance(following, VideoModel):
             raise UnsupportedError(f"{self.info.name} says that it follows objects and does not; choose another.")
         with said_read_only(self.dataset):

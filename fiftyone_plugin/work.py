@@ -22,10 +22,10 @@ from fiftyone_plugin.dataset import Collected, Fields, RegionSink, Samples, Samp
 from fiftyone_plugin.labels import Geometry, Label
 from fiftyone_plugin.runs import Provenance
 from pam_core.contracts import RegionModel
-from pam_plugins import registry
-from pam_plugins.api import Options
+from pam_plugins import plugins
 from pam_plugins.datasets.contracts import Sink
 from pam_plugins.datasets.local import enrich
+from pam_plugins.options import Options
 
 GEOMETRIES = {
     "mask": "in the database",
@@ -99,8 +99,8 @@ class Work:
         self.view, self.request = view, request
         self.dataset: fo.Dataset = view._dataset
         self.fields = Fields(request.field, captions=request.caption)
-        self.info = registry.resolve_model(request.model)
-        self.options = replace(request.options, redraw=False) if request.caption else request.options
+        self.info = plugins.resolve_model(request.model)
+        self.options = replace(request.options, keep_masks=True) if request.caption else request.options
         self.tasks = self.options.tasks_for(self.info)
         check_media(view, "image")
         if request.caption:
@@ -153,7 +153,7 @@ class Work:
         What is finished is in the dataset; the same request goes on from there.
         """
         request = self.request
-        region_model = model or registry.load_model(self.info.name, request.device)
+        region_model = model or plugins.load_model(self.info.name, request.device)
         result = field_type(self.dataset, request.field) or (
             fo.Polylines if request.geometry == "polyline" else fo.Detections
         )

@@ -14,11 +14,12 @@ import fiftyone.core.models as fom
 
 from fiftyone_plugin.labels import Geometry
 from fiftyone_plugin.prompts import labels_in, prompt_of
-from pam_core.contracts import ModelInfo, Picture
-from pam_core.types import PromptError
-from pam_plugins import registry
-from pam_plugins.api import Options, perceive
-from pam_plugins.registry import NotFoundError
+from pam_core.contracts import ModelInfo
+from pam_core.errors import NotFoundError, PromptError
+from pam_core.types import Picture
+from pam_plugins import plugins
+from pam_plugins.api import perceive
+from pam_plugins.options import Options
 
 FAMILIES = {"pam-lite": "lite", "pam": "pam"}
 """The names in the zoo, and how the names of their models begin."""
@@ -28,7 +29,7 @@ def resolve(name: str) -> ModelInfo:
     """The best model of this family that is ready. Raises NotFoundError."""
     if name not in FAMILIES:
         raise NotFoundError(f"No model of the zoo is called {name!r}; there is {', '.join(FAMILIES)}.")
-    known = [info for info in registry.model_infos().values() if info.name.startswith(FAMILIES[name])]
+    known = [info for info in plugins.model_infos().values() if info.name.startswith(FAMILIES[name])]
     ready = [info for info in known if info.missing is None]
     if not ready:
         lacks = " ".join(f"{info.name}: {info.missing}" for info in known)
@@ -56,7 +57,7 @@ class PamZooModel(fom.SamplesMixin, fom.Model):
         self.config = Options(tuple(tasks) if tasks else None, tuple(languages), proposer)
         self.config.tasks_for(info)
         self._prompt_field = prompt_field
-        self._model = registry.load_model(info.name, device)
+        self._model = plugins.load_model(info.name, device)
         folder = Path(fo.config.default_dataset_dir) / "pam_masks" / "zoo"
         self._geometry = Geometry("mask", folder)
 

@@ -1,4 +1,4 @@
-"""What is built in besides models, through the same hooks as any plugin: tasks, a proposer, exporters, stores."""
+"""What is built in besides models, through the same hooks as any plugin: tasks, a proposer, sources and sinks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pam_core.types import Task
 from pam_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from pam_core.contracts import Exporter, Proposer
-    from pam_plugins.datasets.contracts import Store
+    from pam_core.contracts import Proposer
+    from pam_plugins.datasets.contracts import SinkFormat, SourceFormat
 
 
 @hookimpl
@@ -27,18 +27,20 @@ def pam_proposers() -> Sequence[Proposer]:
 
 
 @hookimpl
-def pam_exporters() -> Sequence[Exporter]:
-    from pam_plugins.datasets.coco_export import CocoExporter
-    from pam_plugins.render.html_page import PageExporter
-    from pam_plugins.render.overlay import OverlayExporter
+def pam_sources() -> Sequence[SourceFormat]:
+    from pam_plugins.datasets.coco import CocoSourceFormat
+    from pam_plugins.datasets.folder import FolderSourceFormat
+    from pam_plugins.datasets.parquet import ParquetSourceFormat
 
-    return [OverlayExporter(), PageExporter(), CocoExporter()]
+    return [FolderSourceFormat(), CocoSourceFormat(), ParquetSourceFormat()]
 
 
 @hookimpl
-def pam_stores() -> Sequence[Store]:
-    from pam_plugins.datasets.coco import CocoStore
-    from pam_plugins.datasets.folder import FolderStore
-    from pam_plugins.datasets.parquet import ParquetStore
+def pam_sinks() -> Sequence[SinkFormat]:
+    from pam_plugins.datasets.coco import CocoSinkFormat
+    from pam_plugins.datasets.jsonl import JsonLinesFormat
+    from pam_plugins.datasets.parquet import ParquetSinkFormat
+    from pam_plugins.render.html_page import HtmlPageFormat
+    from pam_plugins.render.overlay import OverlayFormat
 
-    return [FolderStore(), CocoStore(), ParquetStore()]
+    return [JsonLinesFormat(), ParquetSinkFormat(), CocoSinkFormat(), OverlayFormat(), HtmlPageFormat()]

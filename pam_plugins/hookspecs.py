@@ -13,9 +13,9 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
-    from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
+    from pam_core.contracts import ModelInfo, PostProcessor, Proposer
     from pam_core.types import Feedback, Perception, Task
-    from pam_plugins.datasets.contracts import Store
+    from pam_plugins.datasets.contracts import SinkFormat, SourceFormat
 
 hookspec = pluggy.HookspecMarker("pam")
 hookimpl = pluggy.HookimplMarker("pam")
@@ -23,14 +23,7 @@ hookimpl = pluggy.HookimplMarker("pam")
 
 @hookspec
 def pam_models() -> Sequence[ModelInfo]:  # type: ignore[empty-body]
-    """The models this plugin knows, the ones that cannot be loaded here included (with `missing` set)."""
-
-
-@hookspec(firstresult=True)
-def pam_load_model(name: str, device: str, compile: bool) -> RegionModel | None:
-    """Load the model `name` on `device` ("auto", "cpu", "cuda", "mps"), compiled where `compile` asks for it and the
-    model can be, or None where it is not this plugin's.
-    """
+    """The models this plugin knows, each with its loader; those that cannot be loaded here have `missing` set."""
 
 
 @hookspec
@@ -49,13 +42,13 @@ def pam_postprocessors() -> Sequence[PostProcessor]:  # type: ignore[empty-body]
 
 
 @hookspec
-def pam_exporters() -> Sequence[Exporter]:  # type: ignore[empty-body]
-    """Formats a run can be saved in."""
+def pam_sources() -> Sequence[SourceFormat]:  # type: ignore[empty-body]
+    """Kinds of data set that pictures and prompts can be read from."""
 
 
 @hookspec
-def pam_stores() -> Sequence[Store]:  # type: ignore[empty-body]
-    """Kinds of place that `pam enrich` can read pictures from or write rows to."""
+def pam_sinks() -> Sequence[SinkFormat]:  # type: ignore[empty-body]
+    """Formats and data sets that results can be written to."""
 
 
 @hookspec

@@ -5,7 +5,8 @@ Works with any region model, since it only clicks. Regions come back largest-con
 
 from __future__ import annotations
 
-from pam_core.contracts import ImageEmbedding, RegionModel
+from pam_core.contracts import RegionModel
+from pam_core.questions import ImageEmbedding
 from pam_core.types import Prompt, Region
 
 
@@ -44,7 +45,7 @@ class GridProposer:
         picture_area = embedding.width * embedding.height
         candidates = [
             region
-            for region in model.segment(embedding, prompts)
+            for (region,) in model.segment([(embedding, prompt) for prompt in prompts])
             if (region.predicted_iou is None or region.predicted_iou >= self.min_iou)
             and (region.stability is None or region.stability >= self.min_stability)
             and self.min_area * picture_area <= region.mask.area <= self.max_area * picture_area

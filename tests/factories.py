@@ -10,16 +10,18 @@ import os
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from pam_core.contracts import Generation, ImageEmbedding, ModelInfo, Picture
+from pam_core.contracts import ModelInfo, Tracker
+from pam_core.errors import UnsupportedError
 from pam_core.masks import BoolArray, Mask
-from pam_core.types import ModelRef, Perception, Prompt, Region, language_codes
+from pam_core.questions import Answer, BatchDescription, Description, ImageEmbedding, Question
+from pam_core.types import ModelRef, Perception, Picture, Prompt, Region
 from pam_plugins.hookspecs import hookimpl
 
 COLOURS = {
@@ -149,7 +151,10 @@ class FakeModel:
         self.log = log
         self.embeds = self.segments = self.describes = 0
 
-    def embed(self, picture: Picture) -> FakeEmbedding:
+    def embed(self, pictures: Sequence[Picture]) -> list[FakeEmbedding]:
+        return [self._embed(picture) for picture in pictures]
+
+    def _embed(self, picture: Picture) -> FakeEmbedding:
         self.embeds += 1
         if self.log is not None:
             with Path(self.log).open("a") as file:
@@ -163,14 +168,14 @@ class FakeModel:
             assert count > 1
         return FakeEmbedding(picture, areas)
 
-    def segment(self, embedding: ImageEmbedding, prompts: Sequence[Prompt]) -> list[Region]:
-        assert isinstance(embedding, FakeEmbedding)
-        for prompt in prompts:
+    def segment(self, prompts: Sequence[tuple[ImageEmbedding, Prompt]]) -> list[list[Region]]:
+        for embedding, prompt in prompts:
             prompt.check(embedding.width, embedding.height)
         self.segments += len(prompts)
-        return [self._region(embedding, prompt) for prompt in prompts]
+        return [[self._region(embedding, prompt)] for embedding, prompt in prompts]
 
-    def _region(self, seen: FakeEmbedding, prompt: Prompt) -> Region:
+    def _region(self, seen: ImageEmbedding, prompt: Prompt) -> Region:
+        assert isinstance(seen, FakeEmbedding)
         mask = prompt.mask or self._found(seen, prompt)
         return Region(mask, self.info.ref, prompt, predicted_iou=0.9, stability=0.95)
 
@@ -199,27 +204,28 @@ class FakeModel:
 
         return max((int(area) for area in inside), key=overlap)
 
-    def describe(
-        self,
-        embedding: ImageEmbedding,
-        regions: Sequence[Region],
-        tasks: Sequence[str],
-        languages: Sequence[str] = ("en",),
-        generation: Generation = Generation(),
-    ) -> list[Region]:
-        assert isinstance(embedding, FakeEmbedding)
-        codes = language_codes(languages)
-        self.info.check(tasks, codes)
-        self.describes += len(regions)
-        described = []
+    def describe(self, questions: Sequence[Question]) -> Description:
+        return BatchDescription(questions, self._answer, self._check)
+
+    def _check(self, questions: Sequence[Question]) -> None:
+        for question in questions:
+            self.info.check([question.task], [question.language])
+
+    def _answer(self, questions: Sequence[Question]) -> list[Answer]:
+        self.describes += len({id(question.region) for question in questions})
         names: dict[bytes, str] = {}
-        for region in regions:
-            if region.mask.counts not in names:
-                names[region.mask.counts] = self._name(embedding.picture, region.mask)
-            answers = _answers(names[region.mask.counts])
-            texts = {task: {code: answers[code][task] for code in codes} for task in tasks}
-            described.append(region.with_texts(texts, {"label": 0.75}))
-        return described
+        answers = []
+        for question in questions:
+            assert isinstance(question.embedding, FakeEmbedding) and question.region is not None
+            mask = question.region.mask
+            if mask.counts not in names:
+                names[mask.counts] = self._name(question.embedding.picture, mask)
+            text = _answers(names[mask.counts])[question.language][question.task]
+            answers.append(Answer(question, text, {"label": 0.75}))
+        return answers
+
+    def open_tracker(self) -> Tracker:
+        raise UnsupportedError(f"{self.info.name} tracks no objects.")
 
     @staticmethod
     def _name(picture: Picture, mask: Mask) -> str:
@@ -265,17 +271,7 @@ class FakePlugin:
 
     @hookimpl
     def pam_models(self) -> Sequence[ModelInfo]:
-        return [self.model.info]
-
-    @hookimpl
-    def pam_load_model(self, name: str, device: str) -> FakeModel | None:
-        if name != self.model.info.name:
-            return None
-        if device != "auto":
-            from pam_core.devices import resolve_device
-
-            resolve_device(device)
-        return self.model
+        return [replace(self.model.info, load=lambda device, compile: self.model)]
 
     @hookimpl
     def pam_postprocessors(self) -> Sequence[Shouter]:

@@ -3,7 +3,7 @@
     source = FakeSource(60, [Square("red", path=steady(10, 20, dx=1))])
     model = FakeVideoModel()
 
-Everything follows the contracts of `pam_core.video` to the letter, and can be told to misbehave: `Trouble`.
+Everything follows the contracts of `pam_core.contracts` to the letter, and can be told to misbehave: `Trouble`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pam_core.contracts import Generation, ModelInfo
+from pam_core.contracts import ModelInfo
+from pam_core.errors import PromptError, VideoError
 from pam_core.masks import Mask
-from pam_core.types import Prompt, PromptError, Region
-from pam_core.video import Clip, Fault, Frame, VideoError
+from pam_core.questions import Answer, BatchDescription, Clip, Description, Question
+from pam_core.types import Prompt, Region
+from pam_core.video import Fault, Frame
 from tests.factories import CHINESE, COLOURS, FakeModel, _nearest_colour
 
 FAKE_VIDEO_INFO = ModelInfo(
@@ -28,7 +30,6 @@ FAKE_VIDEO_INFO = ModelInfo(
     licence="none",
     tasks={"label": frozenset({"en", "zh"}), "brief": frozenset({"en", "zh"})},
     video=True,
-    streaming=True,
 )
 
 Route = Callable[[int], tuple[float, float] | None]
@@ -222,7 +223,7 @@ class FakeTracker:
 
 @dataclass
 class Call:
-    """One call of `describe_clips`."""
+    """One batch of clips that was captioned. `previous` holds the captions before, by language code."""
 
     clips: list[FakeClip]
     languages: tuple[str, ...]
@@ -242,25 +243,30 @@ class FakeVideoModel(FakeModel):
         self.trackers.append(FakeTracker(self.info, self.trouble))
         return self.trackers[-1]
 
-    def describe_clips(
-        self,
-        clips: Sequence[Clip],
-        languages: Sequence[str] = ("en",),
-        previous: Sequence[Mapping[str, str]] = (),
-        generation: Generation = Generation(),
-    ) -> list[dict[str, str]]:
-        fakes = [clip for clip in clips if isinstance(clip, FakeClip)]
-        assert len(fakes) == len(clips)
-        assert len(previous) in (0, len(clips))
+    def describe(self, questions: Sequence[Question]) -> Description:
+        if all(question.clip is None for question in questions):
+            return super().describe(questions)
+        return BatchDescription(questions, self._caption)
+
+    def _caption(self, questions: Sequence[Question]) -> list[Answer]:
+        previous: dict[FakeClip, dict[str, str]] = {}
+        for question in questions:
+            assert isinstance(question.clip, FakeClip)
+            previous.setdefault(question.clip, {}).update(
+                {question.language: question.previous} if question.previous else {}
+            )
         number = len(self.calls)
-        self.calls.append(Call(fakes, tuple(languages), [dict(texts) for texts in previous]))
+        languages = tuple(dict.fromkeys(question.language for question in questions))
+        self.calls.append(Call(list(previous), languages, list(previous.values())))
         time.sleep(self.trouble.caption_seconds)
-        self.trouble.captions(number, clips)
+        self.trouble.captions(number, list(previous))
         texts = {
             "en": "A {colour} thing, frames {first} to {last}.",
             "zh": "{chinese}色的东西，第{first}到{last}帧。",
         }
-        return [
-            {code: texts[code].format(**vars(clip), chinese=CHINESE[clip.colour]) for code in languages}
-            for clip in fakes
-        ]
+        answers = []
+        for question in questions:
+            assert isinstance(question.clip, FakeClip)
+            values = {**vars(question.clip), "chinese": CHINESE[question.clip.colour]}
+            answers.append(Answer(question, texts[question.language].format(**values)))
+        return answers

@@ -15,9 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pam_core.contracts import Picture
 from pam_core.media.images import read_picture
-from pam_core.types import Prompt
+from pam_core.types import Picture, Prompt
 from pam_core.video import Frame
 from tests.paths import DATA
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from pam_core.contracts import ModelInfo, Picture
+from pam_core.contracts import ModelInfo
 from pam_core.pam.image_model import DEFAULT_BUDGET, PamImageModel
 from pam_core.pam.model import PamModel
 from pam_core.pam.video_model import PamVideoModel
 from pam_core.tasks import BUILTIN_TASKS
-from pam_core.types import Prompt
+from pam_core.types import Picture, Prompt
 from pam_core.video import Frame
 from tests.paths import PARITY
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from pam_core.contracts import Picture
 from pam_core.media.frame_sources import VideoFile
+from pam_core.types import Picture
 from pam_core.video import Fault, Frame
 
 BITS = 12

@@ -1,31 +1,22 @@
-"""What providers promise: models, region proposers, post-processors and exporters, as protocols.
+"""What providers implement: region models and trackers, proposers and post-processors, as protocols.
 
-A provider need not inherit from anything; it has these attributes and methods. Everything that can loop takes many:
-one prompt is a batch of one.
+A provider need not inherit from anything; it has these attributes and methods. Batch is the interface: one picture,
+one prompt or one question is a batch of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from pam_core.types import ModelRef, Perception, Prompt, Region, language_codes
-
-Picture = npt.NDArray[np.uint8]
-"""An RGB picture (height, width, 3), upright."""
-
-
-class UnsupportedError(ValueError):
-    """A model was asked for a task, a language or a kind of prompt that it does not have."""
-
-
-class GenerationError(ValueError):
-    """Settings of text generation that make no sense."""
+from pam_core.errors import UnsupportedError
+from pam_core.questions import Clip, Description, ImageEmbedding, Question
+from pam_core.types import ModelRef, Perception, Picture, Prompt, Region, language_codes
+from pam_core.video import Fault, Frame
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,10 @@ class ModelInfo:
 
     `tasks` maps a task's name to the language codes it can be answered in. `rank` orders models for `auto`: the
     highest of those that are ready wins. `missing` says what to do where the model cannot be loaded here, and
-    `lacking`, for a task that it cannot do here only, what that needs.
+    `lacking`, for a task that it cannot do here only, what that needs. `video`: it has trackers, and captions clips.
+
+    `load(device, compile)` loads the model on a device such as "cpu" or "cuda:0", compiled where `compile` asks for
+    it and the model can be; None where `missing` is set.
     """
 
     name: str
@@ -45,9 +39,9 @@ class ModelInfo:
     prompts: frozenset[str] = frozenset({"point", "box", "mask"})
     rank: int = 0
     video: bool = False
-    streaming: bool = False
     missing: str | None = None
     lacking: Mapping[str, str] = field(default_factory=dict)
+    load: Callable[[str, bool], RegionModel] | None = field(default=None, compare=False, repr=False)
 
     @property
     def ref(self) -> ModelRef:
@@ -73,75 +67,67 @@ class ModelInfo:
 
 
 @runtime_checkable
-class ImageEmbedding(Protocol):
-    """What a model keeps of a picture between prompts."""
-
-    @property
-    def width(self) -> int: ...
-
-    @property
-    def height(self) -> int: ...
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held in memory, for the cache's budget."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How texts are generated. Models without a language model ignore it.
-
-    Temperature 0 takes the likeliest word, always. `task_tokens` limits single tasks. A `repetition_penalty` of None
-    is the one that the model was released with.
-    """
-
-    max_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    repetition_penalty: float | None = None
-    seed: int = 0
-    task_tokens: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        limits = {"max_tokens": self.max_tokens, **self.task_tokens}
-        for name, value in limits.items():
-            if value < 1:
-                raise GenerationError(f"Got {name} {value}; wanted at least 1.")
-        if not self.temperature >= 0:
-            raise GenerationError(f"Got the temperature {self.temperature}; wanted 0 (the likeliest word) or more.")
-        if not 0 < self.top_p <= 1:
-            raise GenerationError(f"Got top_p {self.top_p}; wanted more than 0 and at most 1.")
-        if self.repetition_penalty is not None and not self.repetition_penalty > 0:
-            raise GenerationError(
-                f"Got the repetition penalty {self.repetition_penalty}; wanted more than 0; 1 is none."
-            )
-
-    def tokens_for(self, task: str) -> int:
-        """The most tokens an answer to this task may have."""
-        return self.task_tokens.get(task, self.max_tokens)
-
-
-@runtime_checkable
 class RegionModel(Protocol):
     """A model of regions. `segment` then `describe`, so that a mask can be shown before its text exists."""
 
     info: ModelInfo
 
-    def embed(self, picture: Picture) -> ImageEmbedding:
-        """Look at a picture once; further prompts on it are cheap."""
+    def embed(self, pictures: Sequence[Picture]) -> Sequence[ImageEmbedding]:
+        """Encode pictures once; prompts on them are then cheap."""
 
-    def segment(self, embedding: ImageEmbedding, prompts: Sequence[Prompt]) -> list[Region]:
-        """One region per prompt, in order, without texts. Raises PromptError before any work is done."""
+    def segment(self, prompts: Sequence[tuple[ImageEmbedding, Prompt]]) -> list[list[Region]]:
+        """The regions of each prompt on its picture, without texts: exactly one for points, boxes and masks.
 
-    def describe(
-        self,
-        embedding: ImageEmbedding,
-        regions: Sequence[Region],
-        tasks: Sequence[str],
-        languages: Sequence[str] = ("en",),
-        generation: Generation = Generation(),
-    ) -> list[Region]:
-        """The same regions with texts for every task in every language. Raises UnsupportedError."""
+        Raises PromptError before any work is done.
+        """
+
+    def describe(self, questions: Sequence[Question]) -> Description:
+        """Start to answer questions about regions of any pictures or clips of any tracks. Raises UnsupportedError."""
+
+    def open_tracker(self) -> Tracker:
+        """A tracker without objects; several may be open at once. Raises UnsupportedError unless `info.video`."""
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Tracks any number of objects through frames. Memory does not grow with the number of frames.
+
+    Regions carry `track_id`, `frame` and `time`. `presence` is the probability that the object is there; where it is
+    not, its mask is empty, and it may be found again. Frames are given in order, forward or backward.
+    """
+
+    def add(self, frame: Frame, prompts: Mapping[int, Prompt]) -> list[Region]:
+        """Begin to track objects, or correct tracked ones, on the current frame: the first one, or the one last given
+        to `step`. One region an object, in the order of `prompts`.
+
+        Raises PromptError before any work.
+        """
+
+    def step(self, frame: Frame) -> list[Region]:
+        """Every object on the next frame, in the order of their track ids."""
+
+    def remove(self, track_id: int) -> None:
+        """Stop tracking an object. An unknown id is no error."""
+
+    def signature(self, track_id: int) -> npt.NDArray[np.float32]:
+        """The object's appearance on the current frame, a unit vector: an event ends where it turns."""
+
+    def cut(self, track_id: int) -> Clip:
+        """The object's clip since the last cut. The next clip begins with the frame this one ends with."""
+
+
+class FrameSource(Protocol):
+    """Where frames come from. Iterating gives frames in order, and faults for those that could not be read."""
+
+    def __iter__(self) -> Iterator[Frame | Fault]: ...
+
+
+@runtime_checkable
+class ReversibleSource(FrameSource, Protocol):
+    """A source whose frames can also be read backward, as those of a file can."""
+
+    def reversed_from(self, index: int) -> Iterable[Frame | Fault]:
+        """The frame with this index, then those before it down to frame 0, and faults for unreadable ones."""
 
 
 @runtime_checkable
@@ -157,40 +143,9 @@ class Proposer(Protocol):
 
 @runtime_checkable
 class PostProcessor(Protocol):
-    """Changes what was perceived before anyone sees it: label normalisation, translation, redaction."""
+    """Changes a perception before anyone sees it: label normalisation, translation, redaction."""
 
     name: str
     description: str
 
     def process(self, perception: Perception) -> Perception: ...
-
-
-class ExportWriter(Protocol):
-    """An export under way. `close` finishes the files and is always called."""
-
-    def write(self, perception: Perception, picture: Picture | None) -> None:
-        """Add one picture; `picture` is None where it could not be read (`perception.error` says why)."""
-
-    def close(self) -> None: ...
-
-
-@runtime_checkable
-class Exporter(Protocol):
-    """Writes perceptions into a folder in some format."""
-
-    name: str
-    description: str
-
-    def open(self, folder: Path) -> ExportWriter:
-        """Start an export into a folder that exists. Raises OSError where it cannot be written."""
-
-
-@dataclass(frozen=True)
-class CacheStats:
-    """What a cache did and holds."""
-
-    hits: int = 0
-    misses: int = 0
-    entries: int = 0
-    nbytes: int = field(default=0)
-    max_bytes: int = 0

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pam_core.errors import DeviceError
+
 if TYPE_CHECKING:
     import torch
 
 
-class DeviceError(RuntimeError):
-    """A device that is not there."""
-
-
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device called `name`; "auto" takes CUDA, then MPS, then the CPU. Raises DeviceError."""
+    """The device `name`, CUDA with its index; "auto" takes CUDA, then MPS, then the CPU. Raises DeviceError."""
     import torch  # here, so that a misuse is told before the second that torch takes to import
 
     available = {
@@ -22,13 +20,13 @@ def resolve_device(name: str = "auto") -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, there in available.items() if there))
+        name = next(kind for kind, there in available.items() if there)
     kind, _, index = name.partition(":")
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if not available.get(kind, False) or (":" in name and not (index.isdecimal() and int(index) < count)):
         there = ", ".join(kind for kind, is_there in available.items() if is_there)
         raise DeviceError(f"Got the device {name!r}; this machine has {there}. Leave --device out to take the best.")
-    return torch.device(name)
+    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device(name)
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pam_core.errors import MaskError
+
 BoolArray = npt.NDArray[np.bool_]
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the original picture; x2 and y2 are exclusive (one past the last pixel)."""
-
-
-class MaskError(ValueError):
-    """A mask of the wrong shape, type or encoding."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pam_core.masks import Box, Mask, MaskError
+from pam_core.errors import MaskError, PromptError, SchemaError
+from pam_core.masks import Box, Mask
 
 if TYPE_CHECKING:
     import supervision
@@ -27,16 +28,11 @@ REGION_SCHEMA = "pam.region/1"
 PERCEPTION_SCHEMA = "pam.perception/1"
 FEEDBACK_SCHEMA = "pam.feedback/1"
 
+Picture = npt.NDArray[np.uint8]
+"""An RGB picture (height, width, 3), upright."""
+
 Texts = Mapping[str, Mapping[str, str]]
 """Answers by task name, then by language code: `{"label": {"en": "tabby cat"}}`."""
-
-
-class PromptError(ValueError):
-    """A prompt that cannot be used: says what was got, what was wanted and what to do."""
-
-
-class SchemaError(ValueError):
-    """JSON that is not what this version writes."""
 
 
 class Language(str, Enum):

@@ -9,10 +9,11 @@ import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from pam_core.contracts import ModelInfo, UnsupportedError
+from pam_core.contracts import ModelInfo
+from pam_core.errors import UnsupportedError
 from pam_core.types import Language
-from pam_plugins import registry
-from pam_plugins.api import ON_REQUEST_TASKS, Options
+from pam_plugins import plugins
+from pam_plugins.options import ON_REQUEST_TASKS, Options
 
 LANGUAGES = {Language.EN.value: "English", Language.ZH.value: "Chinese"}
 NO_FIELD = "*"
@@ -34,14 +35,14 @@ def choose_model(inputs: types.Object, ctx: Context, *, video: bool = False) -> 
 
     Raises NotFoundError where none is ready.
     """
-    infos = {name: info for name, info in registry.model_infos().items() if info.video or not video}
+    infos = {name: info for name, info in plugins.model_infos().items() if info.video or not video}
     ready = {name: f"{name}: {info.description}" for name, info in infos.items() if info.missing is None}
     default = next(iter(ready), None)
     inputs.enum(
         "model", list(ready), default=default, label="Model", view=choices(ready),
         description="`pam models` on the command line says how to get others",
     )  # fmt: skip
-    info = registry.resolve_model(ctx.params.get("model") or default or "auto")
+    info = plugins.resolve_model(ctx.params.get("model") or default or "auto")
     choose_words(inputs, info, tasks=not video)
     return info
 
@@ -68,7 +69,7 @@ def _choose_tasks(inputs: types.Object, tasks: list[str]) -> None:
 
 
 def _task(name: str) -> str:
-    task = registry.tasks().get(name)
+    task = plugins.tasks().get(name)
     return f"{name}: {task.description}" if task else name
 
 

@@ -25,9 +25,8 @@ from fiftyone_plugin.operators.form import (
 )
 from fiftyone_plugin.tracks import TrackWork
 from fiftyone_plugin.work import EXISTING, GEOMETRIES, Request, Work
-from pam_core.contracts import UnsupportedError
-from pam_plugins import registry
-from pam_plugins.registry import NotFoundError
+from pam_core.errors import NotFoundError, UnsupportedError
+from pam_plugins import plugins
 
 REPORT_SECONDS = 0.5
 """How often progress is shown."""
@@ -167,7 +166,7 @@ class PerceiveRegions(EnrichOperator):
         if ctx.params.get("geometry") == "mask_path":
             inputs.str("mask_folder", label="Folder for the masks", description="The default is beside the datasets")
         if chosen_field(ctx.params) is None:
-            proposers = {name: proposer.description for name, proposer in registry.proposers().items()}
+            proposers = {name: proposer.description for name, proposer in plugins.proposers().items()}
             inputs.enum(
                 "proposer", list(proposers), default="grid", label="How to find everything", view=choices(proposers)
             )
@@ -230,7 +229,7 @@ def request_of(
     """The request that parameters make. Raises what an impossible one raises."""
     if caption and not params.get("field"):
         raise EnrichError("Got no field; wanted the field whose labels are to be captioned.")
-    info = registry.resolve_model(params.get("model") or "auto")
+    info = plugins.resolve_model(params.get("model") or "auto")
     return Request(
         **{name: params[name] for name in NAMES if params.get(name) is not None},
         caption=caption,

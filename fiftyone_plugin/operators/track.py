@@ -12,8 +12,8 @@ from fiftyone_plugin.dataset import Collected
 from fiftyone_plugin.operators.form import NO_FIELD, Context, as_list, choices, chosen_field, schedule
 from fiftyone_plugin.operators.perceive import EnrichOperator, finish
 from fiftyone_plugin.tracks import EXISTING, TrackRequest, TrackWork
-from pam_core.contracts import UnsupportedError
-from pam_plugins import registry
+from pam_core.errors import UnsupportedError
+from pam_plugins import plugins
 
 FRAMES = "frames."
 SUMMARY = {
@@ -96,7 +96,7 @@ def request_of(params: Mapping[str, Any], label_ids: tuple[str, ...] | None = No
         prompt_field=_prompt_field(params),
         label_ids=label_ids,
         most=most,
-        model=registry.resolve_video_model(params.get("model") or "auto", languages).name,
+        model=plugins.resolve_video_model(params.get("model") or "auto", languages).name,
         languages=languages,
     )
 

@@ -20,7 +20,7 @@ def languages(text: str) -> tuple[str, ...]:
 
 def choose(name: str) -> ModelInfo:
     """The model called `name`; of "auto" the user is told what it is. Raises NotFoundError and NotReadyError."""
-    from pam_plugins.registry import resolve_model
+    from pam_plugins.plugins import resolve_model
 
     info = resolve_model(name)
     if name == "auto":
@@ -30,7 +30,7 @@ def choose(name: str) -> ModelInfo:
 
 def numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> list[float]:
     """The numbers in an option's value, so many as one of `counts`. Raises PromptError with what was `wanted`."""
-    from pam_core.types import PromptError
+    from pam_core.errors import PromptError
 
     try:
         values = [float(part) for part in text.split(",")]
@@ -44,9 +44,9 @@ def numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> lis
 
 def read_mask(path: Path) -> Mask:
     """A mask picture: what is brighter than half is set. Raises PromptError."""
+    from pam_core.errors import PictureError, PromptError
     from pam_core.masks import Mask
-    from pam_core.media.images import PictureError, read_picture
-    from pam_core.types import PromptError
+    from pam_core.media.images import read_picture
 
     try:
         return Mask.from_array(read_picture(path).max(axis=2) > 127)
@@ -56,9 +56,8 @@ def read_mask(path: Path) -> Mask:
 
 def load(info: ModelInfo, device: str, compile: bool) -> RegionModel:
     """Load a model, or end the command with a sentence. Raises NotFoundError and DeviceError, which are misuse."""
-    from pam_core.devices import DeviceError
-    from pam_core.pam.location import CheckpointError
-    from pam_plugins.registry import NotFoundError, load_model
+    from pam_core.errors import CheckpointError, DeviceError, NotFoundError
+    from pam_plugins.plugins import load_model
 
     try:
         return load_model(info.name, device, compile)

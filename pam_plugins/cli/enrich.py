@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from pam_core.contracts import ModelInfo
-    from pam_plugins.api import Options
     from pam_plugins.datasets.batches import Step
     from pam_plugins.datasets.contracts import Sink, Source, Store
+    from pam_plugins.options import Options
 
 
 def command(
@@ -37,14 +37,18 @@ def command(
     ray_address: str = typer.Option(None, help="A Ray cluster that runs already; with --actors."),
 ) -> None:
     """Look at every picture of a data set and write what is seen into another; stopped, it goes on from there."""
-    from pam_core.contracts import UnsupportedError
-    from pam_core.devices import DeviceError
-    from pam_core.types import PromptError
-    from pam_plugins.api import Options
-    from pam_plugins.datasets.contracts import StoreError
-    from pam_plugins.datasets.ray_runner import RayError
-    from pam_plugins.registry import NotFoundError, NotReadyError, postprocessor
-    from pam_plugins.registry import proposer as proposer_called
+    from pam_core.errors import (
+        DatasetError,
+        DeviceError,
+        NotFoundError,
+        NotReadyError,
+        PromptError,
+        RayRunError,
+        UnsupportedError,
+    )
+    from pam_plugins.options import Options
+    from pam_plugins.plugins import postprocessor
+    from pam_plugins.plugins import proposer as proposer_called
 
     options = Options(tuple(task) or None, languages(lang), proposer, tuple(postprocess))
     try:
@@ -61,7 +65,7 @@ def command(
             opened = read.source(read_at)
             into = stack.enter_context(closing(written.sink(written_at)))
             _run(opened, into, sink, info, device, options, actors, ray_address)
-    except (NotReadyError, StoreError, RayError) as error:
+    except (NotReadyError, DatasetError, RayRunError) as error:
         fail(error, FAILED)
     except (PromptError, UnsupportedError, NotFoundError, DeviceError) as error:
         fail(error)
@@ -72,8 +76,8 @@ def command(
 
 
 def _store(text: str, which: str, example: str) -> tuple[Store, str]:
-    from pam_core.types import PromptError
-    from pam_plugins.registry import store, stores
+    from pam_core.errors import PromptError
+    from pam_plugins.plugins import store, stores
 
     kind, _, address = text.partition(":")
     if not address:

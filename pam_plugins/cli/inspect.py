@@ -20,7 +20,7 @@ from pam_plugins.cli.console import FAILED, out
 
 def models() -> None:
     """List the models, what each can do, and what the missing ones need."""
-    from pam_plugins.registry import model_infos
+    from pam_plugins.plugins import model_infos
 
     table = Table("model", "prompts", "tasks", "what it is", box=None, pad_edge=False, header_style="bold")
     for info in model_infos().values():
@@ -34,17 +34,17 @@ def models() -> None:
 
 def plugins() -> None:
     """List the plugins with the hooks they use and the things they bring."""
-    from pam_plugins import registry
+    from pam_plugins import plugins
     from pam_plugins.plugins import get_plugins
 
     brought: dict[str, Mapping[str, Any]] = {
-        "tasks": registry.tasks(),
-        "exporters": registry.exporters(),
-        "proposers": registry.proposers(),
-        "post-processors": registry.postprocessors(),
-        "stores": registry.stores(),
+        "tasks": plugins.tasks(),
+        "exporters": plugins.exporters(),
+        "proposers": plugins.proposers(),
+        "post-processors": plugins.postprocessors(),
+        "stores": plugins.stores(),
     }
-    registry.model_infos()  # asked, so that a plugin whose hook fails is seen below
+    plugins.model_infos()  # asked, so that a plugin whose hook fails is seen below
     table = Table("plugin", "from", "state", "hooks", box=None, pad_edge=False, header_style="bold")
     for status in get_plugins().statuses:
         state = (
@@ -117,7 +117,7 @@ def _models_health() -> list[tuple[bool, str]]:
 
     from pam_core.types import Prompt
     from pam_plugins.api import perceive
-    from pam_plugins.registry import model_infos
+    from pam_plugins.plugins import model_infos
 
     picture = np.full((96, 128, 3), 230, np.uint8)
     picture[30:70, 40:90] = (200, 30, 30)

@@ -17,10 +17,11 @@ from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, p
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pam_core.contracts import ExportWriter, Generation, ModelInfo
+    from pam_core.contracts import ExportWriter, ModelInfo
+    from pam_core.questions import Generation
     from pam_core.types import Perception, Prompt
-    from pam_plugins.api import Options
-    from pam_plugins.pipeline import Job
+    from pam_plugins.datasets.contracts import Job
+    from pam_plugins.options import Options
 
 MAX_ROWS = 60
 DEFAULT_EXPORTS = ("overlay", "html")
@@ -58,12 +59,16 @@ def command(
     ),
 ) -> None:
     """Mask, label, explain and caption regions of pictures."""
-    from pam_core.contracts import GenerationError, UnsupportedError
-    from pam_core.devices import DeviceError
-    from pam_core.types import PromptError
-    from pam_plugins.api import Options
-    from pam_plugins.datasets.jsonl import ResultsError
-    from pam_plugins.registry import NotFoundError, NotReadyError
+    from pam_core.errors import (
+        DatasetError,
+        DeviceError,
+        GenerationError,
+        NotFoundError,
+        NotReadyError,
+        PromptError,
+        UnsupportedError,
+    )
+    from pam_plugins.options import Options
 
     options = Options(
         tasks=tuple(task) or None,
@@ -83,14 +88,15 @@ def command(
         fail(error, FAILED)
     except (PromptError, UnsupportedError, GenerationError, NotFoundError, DeviceError) as error:
         fail(error)
-    except ResultsError as error:
+    except DatasetError as error:
         fail(error, FAILED)
 
 
 def _generation(
     limits: list[str], temperature: float, top_p: float, repetition_penalty: float | None, seed: int
 ) -> Generation:
-    from pam_core.contracts import Generation, GenerationError
+    from pam_core.errors import GenerationError
+    from pam_core.questions import Generation
 
     general, by_task = Generation.max_tokens, {}
     for limit in limits:
@@ -106,7 +112,8 @@ def _generation(
 
 def _prompts(points: list[str], boxes: list[str], masks: list[Path]) -> tuple[Prompt, ...]:
     """All points are one prompt; with one box or mask they refine it. Several boxes or masks are a region each."""
-    from pam_core.types import Prompt, PromptError
+    from pam_core.errors import PromptError
+    from pam_core.types import Prompt
 
     clicks = [numbers(point, (2, 3), "--point", "X,Y or X,Y,0") for point in points]
     clicked = tuple((click[0], click[1]) for click in clicks)
@@ -127,8 +134,9 @@ def _prompts(points: list[str], boxes: list[str], masks: list[Path]) -> tuple[Pr
 def _jobs(
     images: Sequence[Path], prompt_file: Path | None, prompts: tuple[Prompt, ...], everything: bool
 ) -> list[Job]:
-    from pam_core.types import PromptError
-    from pam_plugins.pipeline import Job, read_jobs
+    from pam_core.errors import PromptError
+    from pam_plugins.datasets.contracts import Job
+    from pam_plugins.pipeline import read_jobs
 
     pictures = _pictures(images)
     if prompt_file is not None:
@@ -224,7 +232,7 @@ def _sentence_for(save: Path | None) -> Iterator[None]:
 
 
 def _writers(save: Path | None, exports: tuple[str, ...]) -> list[ExportWriter]:
-    from pam_plugins.registry import exporter
+    from pam_plugins.plugins import exporter
 
     if save is None:
         return []

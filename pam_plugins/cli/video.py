@@ -42,14 +42,11 @@ def command(
     no_captions: bool = typer.Option(False, "--no-captions", help="Follow objects only."),
 ) -> None:
     """Follow objects through a video or a camera, and say what each of them does."""
-    from pam_core.contracts import UnsupportedError
-    from pam_core.devices import DeviceError
+    from pam_core.errors import DatasetError, DeviceError, NotFoundError, PromptError, UnsupportedError, VideoError
     from pam_core.sessions.events import EventRule
     from pam_core.sessions.session import StreamSession
-    from pam_core.types import PromptError
-    from pam_core.video import VideoError, VideoModel
-    from pam_plugins.datasets.jsonl import ResultsError
-    from pam_plugins.registry import NotFoundError, resolve_video_model
+    from pam_core.video import VideoModel
+    from pam_plugins.plugins import resolve_video_model
 
     codes = languages(lang)
     outputs = Outputs(out_file, mp4, mot, tracks)
@@ -72,7 +69,7 @@ def command(
             run(session, frames, direction, outputs)
     except (PromptError, UnsupportedError, NotFoundError, DeviceError, VideoError) as error:
         fail(error)
-    except ResultsError as error:
+    except DatasetError as error:
         fail(error, FAILED)
     except OSError as error:
         fail(f"cannot write: {error.strerror or error}; make room and run it again.", FAILED)
@@ -80,7 +77,8 @@ def command(
 
 def _prompts(points: list[str], boxes: list[str], masks: list[str], path: Path | None) -> list[VideoPrompt]:
     """Each point, box and mask is an object of its own, numbered from 1; those of a file are what it says."""
-    from pam_core.types import Prompt, PromptError
+    from pam_core.errors import PromptError
+    from pam_core.types import Prompt
     from pam_plugins.video_io.prompts import VideoPrompt, read_video_prompts
 
     if path is not None:
@@ -110,9 +108,8 @@ def _at_frame(text: str) -> tuple[str, int | None]:
 
 
 def _source(text: str, start: float, end: float | None, every: int) -> RecordedSource | Camera:
+    from pam_core.errors import PromptError, VideoError
     from pam_core.media.frame_sources import Camera, FrameRange, open_source
-    from pam_core.types import PromptError
-    from pam_core.video import VideoError
 
     try:
         source = open_source(text)
@@ -127,11 +124,11 @@ def _source(text: str, start: float, end: float | None, every: int) -> RecordedS
 
 def _check(wanted: list[VideoPrompt], info: ModelInfo, source: RecordedSource | Camera, every: int) -> None:
     """Raise PromptError, before the model is loaded, for what can be known to fail."""
-    from pam_core.types import PromptError
-    from pam_plugins.api import check_kind
+    from pam_core.errors import PromptError
+    from pam_plugins.options import check_prompt
 
     for _, prompt, frame in wanted:
-        check_kind(info, prompt)
+        check_prompt(info, prompt)
         if source.size is not None:
             prompt.check(*source.size)
         if frame is not None and frame % every:
@@ -141,7 +138,7 @@ def _check(wanted: list[VideoPrompt], info: ModelInfo, source: RecordedSource | 
 
 
 def _check_outputs(outputs: Outputs, source: str) -> None:
-    from pam_core.types import PromptError
+    from pam_core.errors import PromptError
 
     taken = {Path(source).resolve(): "the source"}
     for option, path in outputs.all().items():

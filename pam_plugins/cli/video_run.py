@@ -74,10 +74,10 @@ class _Count:
 def run(session: StreamSession, source: RecordedSource | Camera, direction: str, outputs: Outputs) -> None:
     """Run a session whose prompts are given to the end of the source, or to Ctrl-C. Ends the command.
 
-    Raises VideoError, before any work, where the source cannot go in this direction, ResultsError and OSError.
+    Raises VideoError, before any work, where the source cannot go in this direction, DatasetError and OSError.
     """
+    from pam_core.errors import VideoError
     from pam_core.media.frame_sources import Camera
-    from pam_core.video import VideoError
     from pam_plugins.render.annotated_video import LiveVideo
     from pam_plugins.video_io.record import Record
 

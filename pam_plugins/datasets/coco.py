@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pam_core.contracts import UnsupportedError
-from pam_core.masks import Mask, MaskError
-from pam_core.types import Prompt, PromptError
-from pam_plugins.datasets.contracts import Sink, Source, StoreError
-from pam_plugins.pipeline import Job
+from pam_core.errors import DatasetError, MaskError, PromptError, UnsupportedError
+from pam_core.masks import Mask
+from pam_core.types import Prompt
+from pam_plugins.datasets.contracts import Job, Sink, Source
 
 ROUNDING = 1.0
 """Pixels by which a box or polygon may reach over the picture's edge: rounded coordinates do."""
@@ -40,7 +39,7 @@ class CocoSource:
 
     `file_name` is relative to the folder given, or to the file's. The id is the picture's in the file. A segmentation
     (polygons or run lengths) is a mask prompt; without one, `bbox` is a box prompt. Annotations of pictures that are
-    not in the file are left out, as files cut down to fewer pictures often have them. Raises StoreError.
+    not in the file are left out, as files cut down to fewer pictures often have them. Raises DatasetError.
     """
 
     def __init__(self, path: Path, folder: Path | None = None) -> None:
@@ -60,13 +59,15 @@ class CocoSource:
             for annotation in data.get("annotations") or ():
                 self._annotations.setdefault(str(annotation["image_id"]), []).append(annotation)
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error.strerror}); wanted a COCO file.") from error
+            raise DatasetError(f"{path}: cannot be read ({error.strerror}); wanted a COCO file.") from error
         except KeyError as error:
-            raise StoreError(f"{path} is no COCO file: it lacks {error}; wanted images and annotations.") from error
+            raise DatasetError(f"{path} is no COCO file: it lacks {error}; wanted images and annotations.") from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise StoreError(f"{path} is no COCO file ({error}); wanted JSON with images and annotations.") from error
+            raise DatasetError(
+                f"{path} is no COCO file ({error}); wanted JSON with images and annotations."
+            ) from error
         if not self._images:
-            raise StoreError(f"{path} lists no picture; wanted at least one under images.")
+            raise DatasetError(f"{path} lists no picture; wanted at least one under images.")
 
     def __len__(self) -> int:
         return len(self._images)

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pam_core.contracts import Picture
-from pam_core.types import Perception, Region
+from pam_core.types import Perception, Picture, Region
 from pam_plugins.files import write_whole
 
 UNLABELLED = "unlabelled"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from pam_core.contracts import UnsupportedError
+from pam_core.errors import DatasetError, UnsupportedError
 from pam_core.media.images import pictures_in
-from pam_plugins.datasets.contracts import Sink, Source, StoreError
-from pam_plugins.pipeline import Job
+from pam_plugins.datasets.contracts import Job, Sink, Source
 
 
 class FolderStore:
@@ -32,9 +31,9 @@ class FolderSource:
         try:
             self.pictures = pictures_in(folder)
         except OSError as error:
-            raise StoreError(f"{folder}: {error.strerror}; wanted a folder of pictures.") from error
+            raise DatasetError(f"{folder}: {error.strerror}; wanted a folder of pictures.") from error
         if not self.pictures:
-            raise StoreError(f"{folder} holds no picture; wanted a folder with JPEG, PNG or other pictures in it.")
+            raise DatasetError(f"{folder} holds no picture; wanted a folder with JPEG, PNG or other pictures in it.")
 
     def __len__(self) -> int:
         return len(self.pictures)

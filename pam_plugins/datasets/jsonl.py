@@ -9,14 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from pam_core.types import PERCEPTION_SCHEMA, Perception, SchemaError
+from pam_core.errors import DatasetError, SchemaError
+from pam_core.types import PERCEPTION_SCHEMA, Perception
 from pam_plugins.locks import lock
 
 _FIRST_BYTES = f'{{"schema":"{PERCEPTION_SCHEMA}"'.encode()
-
-
-class ResultsError(RuntimeError):
-    """A results file that cannot be used: says what was got, what was wanted and what to do."""
 
 
 class ResultsFile:
@@ -33,7 +30,7 @@ class ResultsFile:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
         except OSError as error:
-            raise ResultsError(
+            raise DatasetError(
                 f"{path} cannot be written ({error.strerror}); choose another --out or mend its permissions."
             ) from error
         try:
@@ -41,7 +38,7 @@ class ResultsFile:
             self._take_stock()
         except OSError as error:
             self._file.close()
-            raise ResultsError(
+            raise DatasetError(
                 f"{path} is no plain file ({error.strerror or error}); choose another --out."
             ) from error
         except BaseException:
@@ -51,7 +48,7 @@ class ResultsFile:
     def _lock(self) -> None:
         """Keep other processes from writing too."""
         if not lock(self._file):
-            raise ResultsError(
+            raise DatasetError(
                 f"{self.path} is being written by another process; wait for it or choose another --out."
             )
 
@@ -61,7 +58,7 @@ class ResultsFile:
         with os.fdopen(os.dup(self._file.fileno()), "rb") as reader:
             for number, line in enumerate(reader, 1):
                 if not line.startswith(_FIRST_BYTES[: len(line)]):
-                    raise ResultsError(
+                    raise DatasetError(
                         f"{self.path}, line {number}, is not a result of this version of pam; "
                         "choose another --out (nothing was changed)."
                     )
@@ -73,7 +70,7 @@ class ResultsFile:
                     if (data["image"], data["run"]) != key:
                         raise TypeError("image and run are no text")
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
-                    raise ResultsError(
+                    raise DatasetError(
                         f"{self.path}, line {number}, is damaged ({error}); mend or move it."
                     ) from error
                 if not failed:
@@ -102,7 +99,7 @@ class ResultsFile:
         except OSError as error:
             with suppress(OSError):  # what is left of the line, the next run removes
                 self._file.truncate(offset)
-            raise ResultsError(
+            raise DatasetError(
                 f"{self.path} cannot be written ({error.strerror}); what is finished is in it. "
                 "Make room and run the same command again: it goes on from there."
             ) from error

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pam_core.contracts import RegionModel
-from pam_plugins.api import Options
 from pam_plugins.datasets.batches import Step, write_in_batches
 from pam_plugins.datasets.contracts import Sink, Source
+from pam_plugins.options import Options
 from pam_plugins.pipeline import perceive_job, read_ahead
 
 

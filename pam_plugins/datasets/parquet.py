@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from pam_plugins.datasets.contracts import Sink, Source, StoreError
+from pam_core.errors import DatasetError
+from pam_plugins.datasets.contracts import Sink, Source
 
 
 class ParquetStore:
@@ -27,4 +28,4 @@ class ParquetStore:
 
 def _check_installed() -> None:
     if find_spec("pyarrow") is None:
-        raise StoreError("Parquet needs pyarrow, which is not installed: pip install 'pam-plugins[ray]'")
+        raise DatasetError("Parquet needs pyarrow, which is not installed: pip install 'pam-plugins[ray]'")

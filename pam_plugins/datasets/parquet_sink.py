@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pam_plugins.datasets.contracts import Row, StoreError
+from pam_core.errors import DatasetError
+from pam_plugins.datasets.contracts import Row
 from pam_plugins.datasets.parquet_rows import SCHEMA, escaped, to_table, unescaped
 from pam_plugins.locks import lock
 
@@ -56,7 +57,7 @@ class _Part:
 class ParquetSink:
     """Writes rows of `parquet_rows.SCHEMA`. Until the sink is closed, a row that was done again is there twice.
 
-    Raises StoreError, also where another process writes into the folder. A part that is damaged is left alone.
+    Raises DatasetError, also where another process writes into the folder. A part that is damaged is left alone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,14 +70,14 @@ class ParquetSink:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = (folder / "_lock").open("ab")
         except OSError as error:
-            raise StoreError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
+            raise DatasetError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
         try:
             if not lock(self._lock):
-                raise StoreError(f"{folder} is being written by another process; wait for it or choose another.")
+                raise DatasetError(f"{folder} is being written by another process; wait for it or choose another.")
             self._take_stock()
         except OSError as error:
             self._lock.close()
-            raise StoreError(f"{folder} cannot be used ({error.strerror or error}); choose another.") from error
+            raise DatasetError(f"{folder} cannot be used ({error.strerror or error}); choose another.") from error
         except BaseException:
             self._lock.close()
             raise
@@ -89,7 +90,9 @@ class ParquetSink:
             elif path.name.startswith("_part-"):
                 path.unlink()  # never finished, and never counted as written
             elif path.name[0] not in "._":
-                raise StoreError(f"{self.folder} holds {path.name}, which is no row of pam; choose an empty folder.")
+                raise DatasetError(
+                    f"{self.folder} holds {path.name}, which is no row of pam; choose an empty folder."
+                )
         found.sort(key=lambda part: (part.first, -part.last))
         for part in found:
             if self._parts and part.last <= self._parts[-1].last:
@@ -171,17 +174,17 @@ class ParquetSink:
         try:
             with pq.ParquetFile(path) as file:
                 if file.schema_arrow != SCHEMA:
-                    raise StoreError(f"{path} was written by another version; choose an empty folder.")
+                    raise DatasetError(f"{path} was written by another version; choose an empty folder.")
                 yield from file.iter_batches(GROUP_ROWS, columns=columns)
         except (OSError, pa.ArrowException) as error:
             self._failed = True
-            raise StoreError(
+            raise DatasetError(
                 f"{path} is damaged ({error}). Move it out of the folder, and its pictures are done again; "
                 "the other parts are good and nothing was changed."
             ) from error
 
     def _save(self, part: _Part, batches: Iterator[pa.RecordBatch]) -> None:
-        """Write a part, safe on the disk under its own name when this returns; or nothing, and StoreError."""
+        """Write a part, safe on the disk under its own name when this returns; or nothing, and DatasetError."""
         path, temporary = self.folder / part.name, self.folder / f"_{part.name}"
         try:
             with temporary.open("wb") as file:
@@ -195,7 +198,7 @@ class ParquetSink:
             _sync(self.folder)
         except (OSError, pa.ArrowException) as error:
             self._failed = True
-            raise StoreError(
+            raise DatasetError(
                 f"{self.folder} cannot be written ({getattr(error, 'strerror', None) or error}); what is finished is "
                 "in it. Make room and run the same command again: it goes on from there."
             ) from error

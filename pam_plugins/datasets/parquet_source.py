@@ -10,11 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pam_core.masks import MaskError
-from pam_core.types import Prompt, PromptError
-from pam_plugins.datasets.contracts import StoreError
+from pam_core.errors import DatasetError, MaskError, PromptError
+from pam_core.types import Prompt
+from pam_plugins.datasets.contracts import Job
 from pam_plugins.datasets.parquet_rows import unescaped
-from pam_plugins.pipeline import Job
 
 ROWS = 256
 """Rows read at a time."""
@@ -24,7 +23,7 @@ class ParquetSource:
     """The rows in order, of a folder in the order of its files' names.
 
     `id` is text or a whole number, `image` a path, relative to where the program was started. `prompts` is JSON: a
-    list of prompts as `Prompt.to_json` gives them, or one; null is everything. Raises StoreError.
+    list of prompts as `Prompt.to_json` gives them, or one; null is everything. Raises DatasetError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +39,7 @@ class ParquetSource:
                     seen.add(_id(value, file, seen))
         self._length = len(seen)
         if not seen:
-            raise StoreError(f"{path} holds no row; wanted a Parquet file with the columns id and image.")
+            raise DatasetError(f"{path} holds no row; wanted a Parquet file with the columns id and image.")
 
     def __len__(self) -> int:
         return self._length
@@ -53,23 +52,23 @@ class ParquetSource:
 
 
 def _read(file: Path, needed: tuple[str, ...], wanted: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
-    """The `wanted` columns that are there, `ROWS` at a time. Raises StoreError, also where a `needed` one is not."""
+    """The `wanted` columns that are there, `ROWS` at a time. Raises DatasetError, also where a `needed` one lacks."""
     try:
         with pq.ParquetFile(file) as opened:
             names = opened.schema_arrow.names
             if lacking := [name for name in needed if name not in names]:
-                raise StoreError(f"{file} has no column {' and no '.join(lacking)}; wanted id, image and prompts.")
+                raise DatasetError(f"{file} has no column {' and no '.join(lacking)}; wanted id, image and prompts.")
             yield from opened.iter_batches(ROWS, columns=[name for name in wanted if name in names])
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{file} cannot be read ({error}); wanted a Parquet file.") from error
+        raise DatasetError(f"{file} cannot be read ({error}); wanted a Parquet file.") from error
 
 
 def _id(value: object, file: Path, seen: set[str]) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
-        raise StoreError(f"{file}: got the id {value!r}; wanted text or a whole number in every row.")
+        raise DatasetError(f"{file}: got the id {value!r}; wanted text or a whole number in every row.")
     said = unescaped(str(value))
     if said in seen:
-        raise StoreError(f"{file}: the id {said!r} is there twice; wanted each row to have its own.")
+        raise DatasetError(f"{file}: the id {said!r} is there twice; wanted each row to have its own.")
     return said
 
 

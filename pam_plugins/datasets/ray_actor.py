@@ -25,9 +25,10 @@ from ray.data.block import BlockMetadata
 from pam_core.allocator import keep_freed_memory
 from pam_core.contracts import RegionModel
 from pam_core.types import Perception
-from pam_plugins import registry
-from pam_plugins.api import Options
-from pam_plugins.pipeline import Job, perceive_job, read_ahead
+from pam_plugins import plugins
+from pam_plugins.datasets.contracts import Job
+from pam_plugins.options import Options
+from pam_plugins.pipeline import perceive_job, read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class Perceiver:
         self.model: RegionModel | None = None
         self.failed = ""
         try:
-            self.model = registry.load_model(model, device)
+            self.model = plugins.load_model(model, device)
         except Exception as error:  # a provider's own, whatever it is
             logger.exception("loading %s", model)
             self.failed = f"The model {model!r} could not be loaded: {type(error).__name__}: {error}."

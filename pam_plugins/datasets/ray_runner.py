@@ -18,11 +18,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from pam_core.contracts import ModelInfo
+from pam_core.errors import RayRunError
 from pam_core.types import Perception
-from pam_plugins.api import Options
 from pam_plugins.datasets.batches import Step, write_in_batches
-from pam_plugins.datasets.contracts import Sink, Source
-from pam_plugins.pipeline import Job
+from pam_plugins.datasets.contracts import Job, Sink, Source
+from pam_plugins.options import Options
 
 CHUNK = 4
 """Pictures an actor is given at a time: what is done again when it dies, twice over at most."""
@@ -42,10 +42,6 @@ STORE_BYTES = 256 * 2**20
 """Ray's shared memory on this machine. Rows pass through it; pictures do not."""
 
 
-class RayError(RuntimeError):
-    """Ray cannot do the work here: says what was got, what was wanted and what to do."""
-
-
 def enrich(
     source: Source,
     sink: Sink,
@@ -59,7 +55,7 @@ def enrich(
 
     Ray is started on this machine, for this run and reachable from it only, unless `address` names a cluster; there,
     the pictures are read by the machines that do the work, from the same paths. In a program that has started Ray
-    already, that is used. Raises RayError, and StoreError.
+    already, that is used. Raises RayRunError, and DatasetError.
     """
     return write_in_batches(_steps(source, sink, info, options, actors, device, address), sink)
 
@@ -134,17 +130,19 @@ def _steps(
                 while not under_way[0].to_do:
                     yield from under_way.popleft().steps()
                 if number != expected:
-                    raise RayError(f"Ray gave the rows of chunk {number}; wanted those of {expected}. Run it again.")
+                    raise RayRunError(
+                        f"Ray gave the rows of chunk {number}; wanted those of {expected}. Run it again."
+                    )
                 if len(perceptions) != len(to_do := under_way[0].to_do):
                     ids = ", ".join(job.id for job in to_do)
                     reason = failed or f"{ray_actor.TRIES} times an actor died over one of these pictures: {ids}."
-                    raise RayError(f"{reason} What is finished is kept; the same command goes on from there.")
+                    raise RayRunError(f"{reason} What is finished is kept; the same command goes on from there.")
                 ray_actor.drop(desk, number)
                 hand_out_more()
                 yield from under_way.popleft().steps(perceptions)
         for chunk in under_way:
             if chunk.to_do:
-                raise RayError("Ray ended before all rows were there. Run the same command again: it goes on.")
+                raise RayRunError("Ray ended before all rows were there. Run the same command again: it goes on.")
             yield from chunk.steps()
 
 
@@ -152,7 +150,7 @@ def _steps(
 def _cluster(actors: int, device: str, address: str | None) -> Iterator[str]:
     """Ray, started here or joined; gives the device for each actor."""
     if find_spec("ray") is None or find_spec("pyarrow") is None:
-        raise RayError("Several actors need Ray, which is not installed: pip install 'pam-plugins[ray]'")
+        raise RayRunError("Several actors need Ray, which is not installed: pip install 'pam-plugins[ray]'")
     os.environ.update(LOCAL if address is None else {"RAY_USAGE_STATS_ENABLED": "0"})
     import ray  # reads the environment when it is imported
 
@@ -175,7 +173,7 @@ def _cluster(actors: int, device: str, address: str | None) -> Iterator[str]:
                 ray.init(address=address, **quiet)
         except (OSError, RuntimeError, ValueError) as error:
             where = "on this machine" if address is None else f"at {address}"
-            raise RayError(f"Ray cannot be reached {where}: {error}") from error
+            raise RayRunError(f"Ray cannot be reached {where}: {error}") from error
     try:
         yield _device(actors, device, ray.cluster_resources())
     finally:
@@ -184,26 +182,28 @@ def _cluster(actors: int, device: str, address: str | None) -> Iterator[str]:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise RayError where nobody answers at HOST:PORT; Ray itself would try for minutes."""
+    """Raise RayRunError where nobody answers at HOST:PORT; Ray itself would try for minutes."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
-        raise RayError(f"Got the Ray address {address!r}; wanted HOST:PORT, or auto for the cluster on this machine.")
+        raise RayRunError(
+            f"Got the Ray address {address!r}; wanted HOST:PORT, or auto for the cluster on this machine."
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise RayError(f"Nobody answers at {address} ({error}); wanted the address of a Ray cluster.") from error
+        raise RayRunError(f"Nobody answers at {address} ({error}); wanted the address of a Ray cluster.") from error
 
 
 def _device(actors: int, device: str, there: dict[str, float]) -> str:
-    """Where each actor computes: "auto" is a GPU each where there are so many. Raises RayError."""
+    """Where each actor computes: "auto" is a GPU each where there are so many. Raises RayRunError."""
     cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
     kind = ("cuda" if gpus >= actors else "cpu") if device == "auto" else device.partition(":")[0]
     if kind == "cuda" and gpus < actors:
-        raise RayError(f"Got {actors} actors with a GPU each; Ray has {gpus}. Ask for fewer, or for --device cpu.")
+        raise RayRunError(f"Got {actors} actors with a GPU each; Ray has {gpus}. Ask for fewer, or for --device cpu.")
     if cpus < actors:
-        raise RayError(f"Got {actors} actors with a core each; Ray has {cpus}. Ask for fewer.")
+        raise RayRunError(f"Got {actors} actors with a core each; Ray has {cpus}. Ask for fewer.")
     return kind
 
 
@@ -215,7 +215,7 @@ def _sentence() -> Iterator[None]:
     try:
         yield
     except AnyRayError as error:
-        raise RayError(
+        raise RayRunError(
             f"Ray failed: {str(error).strip().partition(chr(10))[0]} What is finished is kept; the same command goes "
             "on from there."
         ) from error

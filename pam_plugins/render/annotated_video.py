@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from pam_core.contracts import Picture
+from pam_core.contracts import FrameSource
 from pam_core.media.pyav import load_av
-from pam_core.types import Region, Texts
-from pam_core.video import Fault, Frame, FrameResult, FrameSource, SessionResult, TrackEvent
+from pam_core.types import Picture, Region, Texts
+from pam_core.video import Fault, Frame, FrameResult, SessionResult, TrackEvent
 from pam_plugins.files import explained
 from pam_plugins.render import overlay, palette
 from pam_plugins.video_io.record import Replay

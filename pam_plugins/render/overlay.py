@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pam_core.contracts import Picture
 from pam_core.masks import BoolArray, Box
-from pam_core.types import Perception, Prompt, Region
+from pam_core.types import Perception, Picture, Prompt, Region
 from pam_plugins.files import UniqueNames, write_whole
 from pam_plugins.render import palette
 

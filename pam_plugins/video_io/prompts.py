@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from pam_core.masks import MaskError
-from pam_core.types import Prompt, PromptError
+from pam_core.errors import MaskError, PromptError
+from pam_core.types import Prompt
 
 
 class VideoPrompt(NamedTuple):

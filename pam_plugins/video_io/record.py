@@ -13,10 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pam_core.masks import MaskError
-from pam_core.types import PromptError, Region, SchemaError
+from pam_core.errors import DatasetError, MaskError, PromptError, SchemaError
+from pam_core.types import Region
 from pam_core.video import VIDEO_SCHEMA, Fault, FrameResult, SessionResult, TrackEvent
-from pam_plugins.datasets.jsonl import ResultsError
 from pam_plugins.files import Part
 
 TRACKS_SCHEMA = "pam.tracks/1"
@@ -25,7 +24,7 @@ TRACKS_SCHEMA = "pam.tracks/1"
 class Record:
     """A JSON Lines file, one thing seen a line, handed to the operating system at once: kill -9 leaves whole lines.
 
-    An older record is replaced; a file that is something else is refused and left as it is. Raises ResultsError.
+    An older record is replaced; a file that is something else is refused and left as it is. Raises DatasetError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +35,7 @@ class Record:
                 _refuse_other(path)
             self._file = path.open("wb", buffering=0)
         except OSError as error:
-            raise ResultsError(
+            raise DatasetError(
                 f"{path} cannot be written ({error.strerror}); choose another --out or mend its permissions."
             ) from error
 
@@ -51,7 +50,7 @@ class Record:
         except OSError as error:
             with suppress(OSError):
                 self._file.truncate(offset)
-            raise ResultsError(
+            raise DatasetError(
                 f"{self.path} cannot be written ({error.strerror}); what was seen until now is in it. Make room."
             ) from error
 
@@ -64,7 +63,7 @@ def _refuse_other(path: Path) -> None:
     with path.open("rb") as file:
         found = file.read(len(begin))
     if not begin.startswith(found):
-        raise ResultsError(f"{path} is there and no record of a video; choose another --out (nothing was changed).")
+        raise DatasetError(f"{path} is there and no record of a video; choose another --out (nothing was changed).")
 
 
 def read_record(path: Path) -> Iterator[SessionResult]:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_core.masks import Mask, MaskError
+from pam_core.errors import MaskError
+from pam_core.masks import Mask
 from tests.core.strategies import arrays, arrays_of, set_masks, shapes
 
 

@@ -11,16 +11,15 @@ import supervision
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_core.masks import Mask, MaskError
+from pam_core.errors import MaskError, PromptError, SchemaError
+from pam_core.masks import Mask
 from pam_core.types import (
     Feedback,
     Language,
     ModelRef,
     Perception,
     Prompt,
-    PromptError,
     Region,
-    SchemaError,
     Verdict,
     language_codes,
     regions_from_detections,

@@ -126,14 +126,14 @@ def fake_video() -> Iterator[FakePlugin]:
 @contextmanager
 def _registered(plugin: FakePlugin) -> Iterator[FakePlugin]:
     from pam_core.engine.cache import shared_cache
-    from pam_plugins import registry
+    from pam_plugins import plugins
     from pam_plugins.plugins import get_plugins
 
-    registry._load_once.cache_clear()
-    shared_cache().clear()
+    plugins._load_once.cache_clear()
+    shared_cache.clear()
     with get_plugins().registered(plugin, "fake"):
         yield plugin
-    registry._load_once.cache_clear()
+    plugins._load_once.cache_clear()
 
 
 MakeDataset = Callable[..., "fo.Dataset"]

@@ -11,14 +11,15 @@ from pathlib import Path
 import fiftyone as fo
 
 from fiftyone_plugin.work import Request, Work
-from pam_core.contracts import ImageEmbedding, Picture
-from pam_plugins import registry
-from pam_plugins.api import Options
+from pam_core.questions import ImageEmbedding
+from pam_core.types import Picture
+from pam_plugins import plugins
+from pam_plugins.options import Options
 
 
 def main(name: str, log: Path) -> None:
     dataset = fo.load_dataset(name)
-    model = registry.load_model("lite")
+    model = plugins.load_model("lite")
     embed = model.embed
 
     def logged(picture: Picture) -> ImageEmbedding:

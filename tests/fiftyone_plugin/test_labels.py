@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from pam_core.errors import PromptError
 from pam_core.masks import Mask
-from pam_core.types import ModelRef, Prompt, PromptError, Region
+from pam_core.types import ModelRef, Prompt, Region
 
 masks = arrays(bool, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)).filter(lambda mask: mask.any())
 words = st.text(min_size=1, max_size=20)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pam_plugins.api import Options
 from pam_plugins.cli import app
+from pam_plugins.datasets.contracts import Job
 from pam_plugins.datasets.local import enrich
-from pam_plugins.pipeline import Job
+from pam_plugins.options import Options
 from tests.factories import FakePlugin, write_pictures
 from tests.fiftyone_plugin.conftest import MakeDataset
 from tests.fiftyone_plugin.test_perceive import COLOURS, labels

@@ -34,7 +34,7 @@ def zoo() -> Any:
 def test_the_source_lists_its_models_and_loads_the_one_that_is_ready(zoo: Path) -> None:
     import fiftyone.zoo as foz
 
-    from pam_plugins.registry import NotFoundError
+    from pam_core.errors import NotFoundError
 
     assert foz.list_zoo_model_sources() == [SOURCE]
     assert foz.list_zoo_models(source=SOURCE) == ["pam", "pam-lite"]
@@ -131,8 +131,7 @@ def test_what_fails_costs_its_batch_only_and_is_told_where_it_is_asked_for(
 def test_settings_that_the_model_cannot_do_are_refused(fake: FakePlugin) -> None:
     from fiftyone_plugin.zoo import load_model
     from fiftyone_plugin.zoo_model import PamZooModel
-    from pam_core.contracts import UnsupportedError
-    from pam_plugins.registry import NotFoundError
+    from pam_core.errors import NotFoundError, UnsupportedError
 
     with pytest.raises(UnsupportedError, match="explanation"):
         PamZooModel(fake.model.info, languages=["zh"], tasks=["explanation"])

@@ -9,8 +9,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from pam_core.contracts import ImageEmbedding, Proposer
+from pam_core.contracts import Proposer
 from pam_core.masks import Mask
+from pam_core.questions import ImageEmbedding
 from pam_core.types import Prompt, Region
 from pam_plugins.proposers import GridProposer
 from tests.factories import FAKE_INFO, FakeModel, Shape, shapes

@@ -9,10 +9,11 @@ from contextlib import closing
 from pathlib import Path
 from threading import Condition, Event, Thread
 
-from pam_core.contracts import Picture
+from pam_core.errors import VideoError
 from pam_core.media.frame_clock import FrameClock, fit
 from pam_core.media.pyav import load_av, upright
-from pam_core.video import Fault, Frame, VideoError
+from pam_core.types import Picture
+from pam_core.video import Fault, Frame
 
 RETRY = 0.5
 """Seconds between attempts to open a camera that went away."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pam_core.contracts import Picture
+from pam_core.types import Picture
 from pam_core.video import Fault
 
 DEFAULT_FPS = 25.0

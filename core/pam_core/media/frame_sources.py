@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pam_core.contracts import Picture
+from pam_core.errors import PictureError, VideoError
 from pam_core.media.camera import Camera
 from pam_core.media.frame_clock import DEFAULT_FPS, FrameClock, fit
-from pam_core.media.images import PictureError, read_picture
+from pam_core.media.images import read_picture
 from pam_core.media.video_file import VideoFile
-from pam_core.video import Fault, Frame, VideoError
+from pam_core.types import Picture
+from pam_core.video import Fault, Frame
 
 __all__ = [
     "Camera",

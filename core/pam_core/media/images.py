@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pam_core.errors import PictureError
+
 MAX_PIXELS = 120_000_000
 """Larger pictures are refused before they are decoded: 120 megapixels take 360 MB as RGB."""
 ORIENTATION = 0x0112
@@ -17,10 +19,6 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 
 UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """What Pillow recognises by name and cannot decode by itself."""
-
-
-class PictureError(ValueError):
-    """A picture that cannot be read: says what was got, what was wanted and what to do."""
 
 
 def pictures_in(folder: Path) -> list[Path]:

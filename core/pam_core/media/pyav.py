@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pam_core.contracts import Picture
-from pam_core.video import VideoError
+from pam_core.errors import VideoError
+from pam_core.types import Picture
 
 if TYPE_CHECKING:
     import av

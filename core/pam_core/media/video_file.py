@@ -12,9 +12,10 @@ from queue import Full, Queue
 from threading import Event, Thread
 from typing import TYPE_CHECKING, TypeVar
 
+from pam_core.errors import VideoError
 from pam_core.media.frame_clock import DEFAULT_FPS, FrameClock, fit
 from pam_core.media.pyav import load_av, upright, upright_size
-from pam_core.video import Fault, Frame, VideoError
+from pam_core.video import Fault, Frame
 
 if TYPE_CHECKING:
     import av

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from pam_core.pam.config import ConfigError, PamConfig, PerceiverConfig, VisionConfig
-from pam_core.pam.location import INDEX, SINGLE, CheckpointError, find, fingerprint, first_line
+from pam_core.errors import CheckpointError, ConfigError
+from pam_core.pam.config import PamConfig, PerceiverConfig, VisionConfig
+from pam_core.pam.location import INDEX, SINGLE, find, fingerprint, first_line
 from pam_core.pam.model import PamModel
 from pam_core.pam.weights import WeightFiles, empty_weights, read_weights
 

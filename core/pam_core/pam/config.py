@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar, get_origin, get_type_hints
 
+from pam_core.errors import ConfigError
+
 HF_KEYS = {
     "layers": "num_hidden_layers",
     "heads": "num_attention_heads",
@@ -17,10 +19,6 @@ HF_KEYS = {
     "tied": "tie_word_embeddings",
 }
 """Fields of `LanguageConfig` that Hugging Face's Qwen2 calls otherwise."""
-
-
-class ConfigError(ValueError):
-    """A configuration that no model can be built from: says what was got and what was wanted."""
 
 
 @dataclass(frozen=True)

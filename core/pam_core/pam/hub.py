@@ -15,7 +15,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pam_core.pam.location import PATTERNS, CheckpointError, cache_folder, find, first_line, repository
+from pam_core.errors import CheckpointError
+from pam_core.pam.location import PATTERNS, cache_folder, find, first_line, repository
 from pam_core.pam.weights import WeightFiles
 
 if TYPE_CHECKING:

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pam_core.contracts import Generation, ImageEmbedding, ModelInfo, Picture
+from pam_core.contracts import ModelInfo
 from pam_core.masks import Mask
 from pam_core.pam.generation import Branch, Sampling, generate
 from pam_core.pam.language import PrefixCache, bytes_per_token, prefill
 from pam_core.pam.model import PamModel
 from pam_core.pam.prompt_tensors import prompt_batches
 from pam_core.pam.vision import Decoded, ImageFeatures, full_size, preprocess, stability
-from pam_core.types import Prompt, Region, language_codes
+from pam_core.questions import Generation, ImageEmbedding
+from pam_core.types import Picture, Prompt, Region, language_codes
 
 DEFAULT_BUDGET = 4 * 2**30
 """Bytes for the keys and values of the regions that are described together, besides the model itself."""

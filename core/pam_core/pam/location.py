@@ -6,6 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from pam_core.errors import CheckpointError
+
 OWNER = "Perceive-Anything"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -14,10 +16,6 @@ PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.yaml")
 
 LARGEST_HEADER, SAMPLE = 100_000_000, 1024
 """Bytes: what the format allows, and what is read of each tensor to tell checkpoints apart."""
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used: says what was got, what was wanted and what to do."""
 
 
 def first_line(error: BaseException) -> str:

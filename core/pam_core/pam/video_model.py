@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pam_core.contracts import Generation, ModelInfo
+from pam_core.contracts import ModelInfo
+from pam_core.errors import VideoError
 from pam_core.masks import Mask
 from pam_core.pam.generation import Branch, generate
 from pam_core.pam.image_model import AFTER_IMAGE, DEFAULT_BUDGET, PamImageModel
@@ -23,9 +24,10 @@ from pam_core.pam.model import FIRST_FOLD, LATER_FOLD, PamModel
 from pam_core.pam.prompt_tensors import prompt_batches
 from pam_core.pam.tracking import SAM2_RULES, SamTracker, TrackedFrame, TrackingRules
 from pam_core.pam.vision import ImageFeatures, full_size, preprocess, stability
+from pam_core.questions import Generation
 from pam_core.tasks import NO_HISTORY, VIDEO_QUESTIONS
 from pam_core.types import Prompt, Region, language_codes
-from pam_core.video import Frame, VideoError
+from pam_core.video import Frame
 
 CLIP_FRAMES = 16
 """Frames of a clip that the language model sees, as the released models were trained."""

@@ -23,8 +23,8 @@ from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pam_core.contracts import Picture
 from pam_core.pam.config import VisionConfig
+from pam_core.types import Picture
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -17,7 +17,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pam_core.pam.location import INDEX, SINGLE, CheckpointError, first_line, shards
+from pam_core.errors import CheckpointError
+from pam_core.pam.location import INDEX, SINGLE, first_line, shards
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pam_core.contracts import Generation
-from pam_core.video import Clip, Fault, SessionResult, TrackEvent, VideoModel
+from pam_core.questions import Clip, Generation
+from pam_core.video import Fault, SessionResult, TrackEvent, VideoModel
 
 
 @dataclass(frozen=True)

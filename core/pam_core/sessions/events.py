@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pam_core.errors import VideoError
 from pam_core.types import Region
-from pam_core.video import VideoError
 
 THERE = 0.5
 """An object is there from this presence on."""

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pam_core.contracts import Tracker
+from pam_core.errors import PromptError, VideoError
+from pam_core.questions import Clip
 from pam_core.sessions.caption_worker import CaptionWorker
 from pam_core.sessions.events import EventDetector, EventRule, is_there
 from pam_core.sessions.prompt_queue import PromptRequest
-from pam_core.types import Prompt, PromptError, Region
-from pam_core.video import Clip, Fault, Frame, SessionResult, Tracker, TrackEvent, VideoError, VideoModel
+from pam_core.types import Prompt, Region
+from pam_core.video import Fault, Frame, SessionResult, TrackEvent, VideoModel
 
 FAILURES = 5
 """An object that cannot be followed on so many frames in a row is given up."""

@@ -15,23 +15,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Literal
 
-from pam_core.contracts import Generation
+from pam_core.contracts import FrameSource, ReversibleSource
+from pam_core.errors import VideoError
+from pam_core.questions import Generation
 from pam_core.sessions.caption_worker import CaptionWorker
 from pam_core.sessions.events import EventRule
 from pam_core.sessions.frame_order import FrameOrder
 from pam_core.sessions.object_tracks import ObjectTracks
 from pam_core.sessions.prompt_queue import PromptQueue, PromptRequest
 from pam_core.types import Prompt, language_codes
-from pam_core.video import (
-    Fault,
-    Frame,
-    FrameResult,
-    FrameSource,
-    ReversibleSource,
-    SessionResult,
-    VideoError,
-    VideoModel,
-)
+from pam_core.video import Fault, Frame, FrameResult, SessionResult, VideoModel
 
 Direction = Literal["forward", "backward", "both"]
 

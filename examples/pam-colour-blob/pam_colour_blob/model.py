@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from pam_colour_blob.colours import describe_colour
 from pam_colour_blob.info import INFO
-from pam_core.contracts import Generation, ImageEmbedding, Picture, UnsupportedError
+from pam_core.errors import UnsupportedError
 from pam_core.masks import BoolArray, Mask
-from pam_core.types import Prompt, Region, language_codes
+from pam_core.questions import Generation, ImageEmbedding
+from pam_core.types import Picture, Prompt, Region, language_codes
 
 TOLERANCE = 18
 """How far each channel may be from the colour looked for, in 8-bit Lab."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from pam_core.contracts import Picture
-from pam_core.types import Perception
+from pam_core.types import Perception, Picture
 
 COLUMNS = ("image", "label", "x1", "y1", "x2", "y2", "area", "model")
 

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
+from pam_core.contracts import ModelInfo, RegionModel
 from pam_plugins.hookspecs import hookimpl
 from pam_plugins.models.lite.info import INFO
-
-if TYPE_CHECKING:
-    from pam_core.contracts import ModelInfo, RegionModel
 
 
 @hookimpl
 def pam_models() -> Sequence[ModelInfo]:
-    return [INFO]
+    return [replace(INFO, load=_load)]
 
 
-@hookimpl
-def pam_load_model(name: str, device: str) -> RegionModel | None:
-    if name != INFO.name:
-        return None
-    from pam_core.devices import resolve_device
+def _load(device: str, compile: bool) -> RegionModel:
     from pam_plugins.models.lite.model import load
 
-    return load(resolve_device(device))
+    return load(device)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pam_core.contracts import Picture
 from pam_core.masks import BoolArray
+from pam_core.types import Picture
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -5,17 +5,17 @@ networks say of several frames of the clip and of the track before it, and the m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from pam_core.contracts import Picture, UnsupportedError
+from pam_core.errors import UnsupportedError
 from pam_core.masks import BoolArray, Box, Mask
-from pam_core.types import language_codes
-from pam_core.video import Clip, Frame
+from pam_core.questions import Clip
+from pam_core.types import Picture
+from pam_core.video import Frame
 from pam_plugins.models.lite import words_motion_en
 from pam_plugins.models.lite.facts import Facts, measure
 from pam_plugins.models.lite.motion import Motion, MotionRecorder, Sighting, Thinned
@@ -113,19 +113,15 @@ class ClipMaker:
         return clip
 
 
-def describe_clips(model: LiteModel, clips: Sequence[Clip], languages: Sequence[str]) -> list[dict[str, str]]:
-    """A sentence for each clip by language code. Raises UnsupportedError."""
-    codes = language_codes(languages)
-    model.info.check(["brief"], codes)
-    described = []
-    for clip in clips:
-        if not isinstance(clip, LiteClip):
-            raise UnsupportedError(f"Got a clip of {type(clip).__name__}; wanted one cut by lite's tracker.")
-        name, facts = _name(model, clip), _facts(clip)
-        said = {"en": words_motion_en.describe(name, facts, clip.motion)}
-        said["zh"] = describe_zh(model.chinese, name, facts, clip.motion)
-        described.append({code: said[code] for code in codes})
-    return described
+def describe_clip(model: LiteModel, clip: Clip) -> dict[str, str]:
+    """A sentence about a clip by language code. Raises UnsupportedError."""
+    if not isinstance(clip, LiteClip):
+        raise UnsupportedError(f"Got a clip of {type(clip).__name__}; wanted one cut by lite's tracker.")
+    name, facts = _name(model, clip), _facts(clip)
+    return {
+        "en": words_motion_en.describe(name, facts, clip.motion),
+        "zh": describe_zh(model.chinese, name, facts, clip.motion),
+    }
 
 
 def _name(model: LiteModel, clip: LiteClip) -> Name:

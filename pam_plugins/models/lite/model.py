@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import torch
 
-from pam_core.contracts import Generation, ImageEmbedding, Picture, UnsupportedError
+from pam_core.errors import UnsupportedError
 from pam_core.masks import Mask
-from pam_core.types import Prompt, Region, language_codes
-from pam_core.video import Clip
+from pam_core.questions import Answer, BatchDescription, Description, ImageEmbedding, Question
+from pam_core.types import Picture, Prompt, Region
 from pam_plugins.models.lite import words_en
-from pam_plugins.models.lite.clips import describe_clips
-from pam_plugins.models.lite.facts import measure
+from pam_plugins.models.lite.clips import describe_clip
+from pam_plugins.models.lite.facts import Facts, measure
 from pam_plugins.models.lite.info import INFO
-from pam_plugins.models.lite.naming import Detection, Namer
+from pam_plugins.models.lite.naming import Detection, Name, Namer
 from pam_plugins.models.lite.nouns import Nouns
 from pam_plugins.models.lite.recognizer import Recognizer
 from pam_plugins.models.lite.segmenter import Segmenter
 from pam_plugins.models.lite.tracker import LiteTracker
 from pam_plugins.models.lite.words_zh import Chinese
-
-MAX_ALTERNATIVES = 3
 
 
 @dataclass(frozen=True)
@@ -69,105 +67,111 @@ class LiteModel:
 
         return Reader()
 
-    def embed(self, picture: Picture) -> LiteEmbedding:
-        """Encode a picture for the mask decoder and detect the COCO objects in it."""
-        return LiteEmbedding(picture, self.segmenter.embed(picture), self.recognizer.detect(picture))
+    def embed(self, pictures: Sequence[Picture]) -> list[LiteEmbedding]:
+        """Encode pictures for the mask decoder and detect the COCO objects in them."""
+        return [
+            LiteEmbedding(picture, self.segmenter.embed(picture), self.recognizer.detect(picture))
+            for picture in pictures
+        ]
 
-    def segment(self, embedding: ImageEmbedding, prompts: Sequence[Prompt]) -> list[Region]:
+    def segment(self, prompts: Sequence[tuple[ImageEmbedding, Prompt]]) -> list[list[Region]]:
         """One region per prompt. A mask without points or box is taken as it is."""
-        return [found[0] for found in self.alternatives(embedding, prompts, 1)]
-
-    def alternatives(
-        self, embedding: ImageEmbedding, prompts: Sequence[Prompt], keep: int = MAX_ALTERNATIVES
-    ) -> list[list[Region]]:
-        """For each prompt the regions it may mean, the best first: up to three for a single click, else one."""
-        seen = _own(embedding)
-        for prompt in prompts:
-            prompt.check(seen.width, seen.height)
-        asked = [i for i, prompt in enumerate(prompts) if prompt.points or prompt.box]
-        objects = [(one.box, one.score) for one in seen.detections]
-        found = self.segmenter.segment(seen.features, seen.size, [prompts[i] for i in asked], keep, objects)
+        for embedding, prompt in prompts:
+            prompt.check(embedding.width, embedding.height)
         regions: list[list[Region]] = [
             [Region(mask=prompt.mask, model=self.info.ref, prompt=prompt)] if prompt.mask else []
-            for prompt in prompts
+            for _, prompt in prompts
         ]
-        for index, candidates in zip(asked, found, strict=True):
-            regions[index] = [
-                Region(
-                    mask=Mask.from_array(candidate.mask),
-                    model=self.info.ref,
-                    prompt=prompts[index],
-                    predicted_iou=round(candidate.predicted_iou, 4),
-                    stability=round(candidate.stability, 4),
-                )
-                for candidate in candidates
-            ]
+        by_picture: dict[int, list[int]] = {}
+        for index, (embedding, prompt) in enumerate(prompts):
+            if prompt.points or prompt.box:
+                by_picture.setdefault(id(embedding), []).append(index)
+        for indices in by_picture.values():
+            embedding = _own(prompts[indices[0]][0])
+            objects = [(one.box, one.score) for one in embedding.detections]
+            candidates = self.segmenter.segment(
+                embedding.features, embedding.size, [prompts[index][1] for index in indices], objects
+            )
+            for index, candidate in zip(indices, candidates, strict=True):
+                regions[index] = [
+                    Region(
+                        mask=Mask.from_array(candidate.mask),
+                        model=self.info.ref,
+                        prompt=prompts[index][1],
+                        predicted_iou=round(candidate.predicted_iou, 4),
+                        stability=round(candidate.stability, 4),
+                    )
+                ]
         return regions
 
-    def describe(
-        self,
-        embedding: ImageEmbedding,
-        regions: Sequence[Region],
-        tasks: Sequence[str],
-        languages: Sequence[str] = ("en",),
-        generation: Generation = Generation(),
-    ) -> list[Region]:
-        """Texts for regions of one picture; the others of the same call are what a region can touch or lie on."""
-        codes = language_codes(languages)
-        self.info.check(tasks, codes)
-        seen = _own(embedding)
-        if not regions:
-            return []
+    def describe(self, questions: Sequence[Question]) -> Description:
+        """Answers picture by picture; the other regions in a question's context are what its region can touch."""
+        return BatchDescription(questions, self._answer, self._check, key=_group)
+
+    def _check(self, questions: Sequence[Question]) -> None:
+        for question in questions:
+            self.info.check(["brief" if question.clip else question.task], [question.language])
+
+    def _answer(self, questions: Sequence[Question]) -> list[Answer]:
+        """Answers to the questions of one clip, or about regions of one context."""
+        first = questions[0]
+        if first.clip is not None:
+            captions = describe_clip(self, first.clip)
+            return [Answer(question, captions[question.language]) for question in questions]
+        embedding = _own(first.embedding)
+        regions = first.context or [question.region for question in questions if question.region is not None]
         masks = [region.mask.array for region in regions]
-        facts = measure(seen.picture, masks)
+        facts = measure(embedding.picture, masks)
         boxes = [region.box for region in regions]
-        looks = self.recognizer.look(seen.picture, list(zip(masks, boxes, strict=True)))
-        names = [self.namer.name(look, box, seen.detections) for look, box in zip(looks, boxes, strict=True)]
-        read = [
-            self._reader.read(seen.picture, region.box, mask) if "text" in tasks else None
-            for region, mask in zip(regions, masks, strict=True)
-        ]
-        described = []
-        for region, name, fact, text in zip(regions, names, facts, read, strict=True):
-            answers = {
-                "label": {"en": words_en.label(name), "zh": self.chinese.label(name)},
-                "explanation": {
-                    "en": words_en.explanation(name, fact),
-                    "zh": self.chinese.explanation(name, fact),
-                },
-                "brief": {"en": words_en.brief(name, fact), "zh": self.chinese.brief(name, fact)},
-                "detailed": {
-                    "en": words_en.detailed(name, fact, names, text),
-                    "zh": self.chinese.detailed(name, fact, names, text),
-                },
-                "text": {"en": text or "", "zh": text or ""},
-            }
-            texts = {task: {code: answers[task][code] for code in codes} for task in tasks}
-            described.append(region.with_texts(texts, {"label": round(name.score, 4)}))
-        return described
+        looks = self.recognizer.look(embedding.picture, list(zip(masks, boxes, strict=True)))
+        names = [self.namer.name(look, box, embedding.detections) for look, box in zip(looks, boxes, strict=True)]
+        index_of = {id(region): index for index, region in enumerate(regions)}
+        read = any(question.task == "text" for question in questions)
+        answers = []
+        texts: dict[int, dict[str, dict[str, str]]] = {}
+        for question in questions:
+            index = index_of[id(question.region)]
+            if index not in texts:
+                written = self._reader.read(embedding.picture, boxes[index], masks[index]) if read else None
+                texts[index] = self._texts(names, facts[index], index, written)
+            text = texts[index][question.task][question.language]
+            answers.append(Answer(question, text, {"label": round(names[index].score, 4)}))
+        return answers
+
+    def _texts(
+        self, names: Sequence[Name], facts: Facts, index: int, written: str | None
+    ) -> dict[str, dict[str, str]]:
+        """Every text about one region, by task and language."""
+        name = names[index]
+        return {
+            "label": {"en": words_en.label(name), "zh": self.chinese.label(name)},
+            "explanation": {"en": words_en.explanation(name, facts), "zh": self.chinese.explanation(name, facts)},
+            "brief": {"en": words_en.brief(name, facts), "zh": self.chinese.brief(name, facts)},
+            "detailed": {
+                "en": words_en.detailed(name, facts, names, written),
+                "zh": self.chinese.detailed(name, facts, names, written),
+            },
+            "text": dict.fromkeys(("en", "zh"), written or ""),
+        }
 
     def open_tracker(self) -> LiteTracker:
         """A tracker that prompts the mask decoder anew on every frame; no memory network."""
         return LiteTracker(self)
 
-    def describe_clips(
-        self,
-        clips: Sequence[Clip],
-        languages: Sequence[str] = ("en",),
-        previous: Sequence[Mapping[str, str]] = (),
-        generation: Generation = Generation(),
-    ) -> list[dict[str, str]]:
-        """A sentence a clip: one noun for all of it, and its measured motion. Earlier captions change nothing."""
-        return describe_clips(self, clips, languages)
+
+def load(device: str) -> LiteModel:
+    """Load the model on a device. Raises WeightsError."""
+    return LiteModel(torch.device(device))
 
 
-@lru_cache(maxsize=2)
-def load(device: torch.device) -> LiteModel:
-    """The model on a device, one for the process however the device was named. Raises WeightsError."""
-    return LiteModel(device)
+def _group(question: Question) -> tuple[int, ...]:
+    """Questions that are answered in one step: those about one clip, or about one context of one picture."""
+    if question.clip is not None:
+        return (id(question.clip),)
+    return id(question.embedding), id(question.context) if question.context else id(question.region)
 
 
-def _own(embedding: ImageEmbedding) -> LiteEmbedding:
+def _own(embedding: ImageEmbedding | None) -> LiteEmbedding:
     if not isinstance(embedding, LiteEmbedding):
         raise UnsupportedError(f"Got an embedding of {type(embedding).__name__}; wanted one made by lite's `embed`.")
     return embedding

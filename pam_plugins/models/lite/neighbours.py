@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pam_core.contracts import Picture
 from pam_core.masks import Box
+from pam_core.types import Picture
 from pam_plugins.models.lite.appearance import FloatArray, colours, unit
 from pam_plugins.models.lite.naming import Detection, box_iou
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pam_core.contracts import Picture
 from pam_core.masks import BoolArray, Box
+from pam_core.types import Picture
 
 MIN_SCORE = 0.6
 MARGIN = 4

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pam_core.contracts import Picture
 from pam_core.masks import BoolArray, Box
+from pam_core.types import Picture
 from pam_plugins.models.lite.loading import load_weights
 from pam_plugins.models.lite.naming import MIN_DETECTION_SCORE, Detection, Look
 from pam_plugins.models.lite.networks import coco_detector, efficientnet, stuff_head

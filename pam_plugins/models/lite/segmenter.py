@@ -15,9 +15,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from pam_core.contracts import Picture
 from pam_core.masks import BoolArray, Box, Mask
-from pam_core.types import Prompt
+from pam_core.types import Picture, Prompt
 from pam_plugins.models.lite.loading import load_weights
 from pam_plugins.models.lite.naming import box_iou
 from pam_plugins.models.lite.networks.mask_decoder import (
@@ -66,53 +65,52 @@ class Segmenter:
         features: torch.Tensor = self.encoder(framed(pixels))
         return features
 
+    @torch.inference_mode()
     def segment(
         self,
         features: torch.Tensor,
         size: tuple[int, int],
         prompts: Sequence[Prompt],
-        keep: int = 1,
         objects: Sequence[tuple[Box, float]] = (),
-    ) -> list[list[Candidate]]:
-        """For each prompt up to `keep` masks that it may mean, the best first. `size`: the picture's (height, width).
+    ) -> list[Candidate]:
+        """The best mask of each prompt. `size`: the picture's (height, width).
 
-        A single click is ambiguous and has three (part, object, whole), and one that fills the box of one of the
-        `objects` (box xyxy in pixels, detection score in [0, 1]) is preferred; anything more is taken at its word and
-        has the decoder's single mask.
+        A single click is ambiguous and has three masks (part, object, whole), and one that fills the box of one of
+        the `objects` (box xyxy in pixels, detection score in [0, 1]) is preferred; anything more is taken at its word
+        and has the decoder's single mask.
         """
-        found: list[list[Candidate]] = [[] for _ in prompts]
+        best: dict[int, Candidate] = {}
         for batch in _batches(prompts):
-            logits, ious = self._decode(features, size, [prompts[i] for i in batch])
+            chosen = [prompts[index] for index in batch]
+            points, labels, masks = _prompt_tensors(chosen, size)
+            if masks is not None:
+                masks = masks.to(self.device)
+            logits, ious = self.decoder(features, points.to(self.device), labels.to(self.device), masks)
+            logits, ious = logits.float().cpu(), ious.float().cpu()
             stabilities = _stability(logits)
-            for row, index in enumerate(batch):
-                tokens = (1, 2, 3) if _is_ambiguous(prompts[index]) else (0,)
+            for row, (index, prompt) in enumerate(zip(batch, chosen, strict=True)):
+                tokens = (1, 2, 3) if _is_ambiguous(prompt) else (0,)
                 worth = _preferences(logits[row], ious[row], stabilities[row], size, objects)
-                ranked = sorted(tokens, key=lambda token: -worth[token])
-                found[index] = [
-                    Candidate(
-                        _tidy(_full_size(logits[row, token], size), prompts[index]),
-                        float(ious[row, token].clamp(0, 1)),
-                        float(stabilities[row, token]),
-                    )
-                    for token in ranked[:keep]
-                ]
-        return found
+                token = max(tokens, key=lambda token: worth[token])
+                best[index] = Candidate(
+                    _tidy(_full_size(logits[row, token], size), prompt),
+                    float(ious[row, token].clamp(0, 1)),
+                    float(stabilities[row, token]),
+                )
+        return [best[index] for index in range(len(prompts))]
 
-    @torch.inference_mode()
-    def _decode(
-        self, features: torch.Tensor, size: tuple[int, int], prompts: Sequence[Prompt]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Low-resolution logits (B, 4, 256, 256) and predicted IoUs (B, 4) of prompts of one shape."""
-        scale = _scale(*size)
-        tokens = [_tokens(prompt) for prompt in prompts]
-        points = torch.tensor([[(x * scale, y * scale) for x, y, _ in row] for row in tokens], dtype=torch.float32)
-        labels = torch.tensor([[label for _, _, label in row] for row in tokens], dtype=torch.int64)
-        masks = None
-        if prompts[0].mask is not None:
-            masks = torch.from_numpy(np.stack([_low_resolution(p.mask) for p in prompts if p.mask]))[:, None]
-            masks = masks.to(self.device)
-        logits, ious = self.decoder(features, points.to(self.device), labels.to(self.device), masks)
-        return logits.float().cpu(), ious.float().cpu()
+
+def _prompt_tensors(
+    prompts: Sequence[Prompt], size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Prompts of one shape as points (B, P, 2), labels (B, P) and mask logits (B, 1, 256, 256) for the decoder."""
+    scale = _scale(*size)
+    tokens = [_tokens(prompt) for prompt in prompts]
+    points = torch.tensor([[(x * scale, y * scale) for x, y, _ in row] for row in tokens], dtype=torch.float32)
+    labels = torch.tensor([[label for _, _, label in row] for row in tokens], dtype=torch.int64)
+    if prompts[0].mask is None:
+        return points, labels, None
+    return points, labels, torch.from_numpy(np.stack([_low_resolution(p.mask) for p in prompts if p.mask]))[:, None]
 
 
 def _full_size(logits: torch.Tensor, size: tuple[int, int]) -> BoolArray:

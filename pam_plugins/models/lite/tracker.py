@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from pam_core.errors import VideoError
 from pam_core.masks import BoolArray, Box, Mask
 from pam_core.types import Prompt, Region
-from pam_core.video import Frame, VideoError
+from pam_core.video import Frame
 from pam_plugins.models.lite.appearance import FloatArray, View
 from pam_plugins.models.lite.clips import ClipMaker, LiteClip
 from pam_plugins.models.lite.naming import box_iou
@@ -121,7 +122,8 @@ class LiteTracker:
 
         only_masks = all(not prompt.points and prompt.box is None for prompt in prompts.values())
         features = torch.empty(0) if only_masks else self.model.segmenter.embed(frame.picture)
-        return self.model.segment(LiteEmbedding(frame.picture, features, ()), list(prompts.values()))
+        embedding = LiteEmbedding(frame.picture, features, ())
+        return [found[0] for found in self.model.segment([(embedding, prompt) for prompt in prompts.values()])]
 
     def step(self, frame: Frame) -> list[Region]:
         self._checked(frame)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from pam_core.contracts import Picture
 from pam_core.masks import BoolArray, Box
+from pam_core.types import Picture
 from pam_plugins.models.lite.networks.mask_decoder import (
     LABEL_BACKGROUND,
     LABEL_BOX_BOTTOM_RIGHT,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pam_core.contracts import ModelInfo
 from pam_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     import typer
-
-    from pam_core.contracts import ModelInfo, RegionModel
 
 
 @hookimpl
@@ -17,17 +16,6 @@ def pam_models() -> list[ModelInfo]:
     from pam_plugins.models.pam.info import infos
 
     return infos()
-
-
-@hookimpl
-def pam_load_model(name: str, device: str, compile: bool) -> RegionModel | None:
-    from pam_plugins.models.pam.info import known
-
-    if name not in known():
-        return None
-    from pam_plugins.models.pam.loading import load
-
-    return load(name, device, compile)
 
 
 @hookimpl

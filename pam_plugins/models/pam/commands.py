@@ -20,8 +20,8 @@ def download(
     revision: str = typer.Option(None, help="A branch, tag or commit; the newest if left out."),
 ) -> None:
     """Fetch a released checkpoint. Run again, it goes on where it broke off."""
+    from pam_core.errors import CheckpointError
     from pam_core.pam import hub
-    from pam_core.pam.location import CheckpointError
 
     try:
         folder = hub.download(name, revision)
@@ -41,8 +41,8 @@ def convert(
     ),
 ) -> None:
     """Turn the files of PAM and SAM 2 into one checkpoint of safetensors."""
+    from pam_core.errors import CheckpointError
     from pam_core.pam import checkpoint
-    from pam_core.pam.location import CheckpointError
 
     try:
         checkpoint.convert(reference, sam2, out_folder, trust_pickle=trust_pickle, progress=note)
@@ -61,8 +61,8 @@ def parity(
     from pam_core.pam.parity import kernels
 
     kernels.choose_recorded()
-    from pam_core.devices import DeviceError, resolve_device
-    from pam_core.pam.location import CheckpointError
+    from pam_core.devices import resolve_device
+    from pam_core.errors import CheckpointError, DeviceError
     from pam_core.pam.parity.cases import run_cases
 
     names = [name.strip() for name in cases.split(",") if name.strip()] if cases else None

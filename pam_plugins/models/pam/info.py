@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
-from pam_core.contracts import ModelInfo
-from pam_core.pam.location import CheckpointError, find, fingerprint
+from pam_core.contracts import ModelInfo, RegionModel
+from pam_core.errors import CheckpointError
+from pam_core.pam.location import find, fingerprint
+from pam_plugins import plugins
 
 VARIABLE = "PAM_CHECKPOINT"
 NEEDED = {"torch": "torch", "transformers": "transformers", "sam2": "sam2", "hydra": "hydra-core", "iopath": "iopath"}
@@ -57,11 +60,9 @@ def known() -> dict[str, Known]:
 
 def infos() -> list[ModelInfo]:
     """What `pam models` shows of them."""
-    from pam_plugins import registry
-
     questions = {
         task.name: frozenset(task.questions)
-        for task in registry.tasks().values()
+        for task in plugins.tasks().values()
         if task.questions and task.name not in UNTRAINED
     }
     packages = [package for module, package in NEEDED.items() if find_spec(module) is None]
@@ -83,8 +84,14 @@ def infos() -> list[ModelInfo]:
                 tasks=questions,
                 rank=checkpoint.rank,
                 video=True,
-                streaming=True,
                 missing=missing,
+                load=None if missing else partial(_load, name, checkpoint.source),
             )
         )
     return found
+
+
+def _load(name: str, source: str, device: str, compile: bool) -> RegionModel:
+    from pam_plugins.models.pam.loading import load
+
+    return load(name, source, device, compile)

@@ -265,6 +265,6 @@ def test_other_pixels_shapes_and_models_have_other_keys() -> None:
 
 def test_one_cache_for_the_process() -> None:
     with ThreadPoolExecutor(8) as pool:
-        caches = list(pool.map(lambda _: shared_cache(), range(64)))
-    assert all(cache is shared_cache() for cache in caches)
-    assert shared_cache().max_bytes == DEFAULT_MAX_BYTES
+        caches = list(pool.map(lambda _: shared_cache, range(64)))
+    assert all(cache is shared_cache for cache in caches)
+    assert shared_cache.max_bytes == DEFAULT_MAX_BYTES

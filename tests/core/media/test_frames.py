@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_core.contracts import Picture
+from pam_core.errors import VideoError
 from pam_core.media import pyav as codec
 from pam_core.media.frame_clock import FrameClock
 from pam_core.media.frame_sources import (
@@ -27,7 +27,8 @@ from pam_core.media.frame_sources import (
     natural_order,
     open_source,
 )
-from pam_core.video import Fault, Frame, VideoError
+from pam_core.types import Picture
+from pam_core.video import Fault, Frame
 from tests.factories import write_picture
 from tests.videos import HEIGHT, WIDTH, number_of, numbered, numbers, told, write_video
 

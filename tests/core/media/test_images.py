@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pam_core.media.images import MAX_PIXELS, PictureError, as_rgb, read_picture
+from pam_core.errors import PictureError
+from pam_core.media.images import MAX_PIXELS, as_rgb, read_picture
 
 ORIENTATION = 0x0112
 CORNERS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "black": (0, 0, 0)}

@@ -22,8 +22,9 @@ from hydra.core.global_hydra import GlobalHydra
 from sam2.build_sam import build_sam2
 from torch import Tensor
 
+from pam_core.errors import CheckpointError
 from pam_core.pam.checkpoint import EMBEDDING, HEAD, VISION_PREFIX, convert, released_key
-from pam_core.pam.location import INDEX, SINGLE, CheckpointError, fingerprint
+from pam_core.pam.location import INDEX, SINGLE, fingerprint
 from pam_core.pam.model import PamModel
 from pam_plugins.models.pam.info import VARIABLE
 from tests.core.pam.conftest import PARITY, Pam, shard

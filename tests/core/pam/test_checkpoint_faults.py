@@ -17,11 +17,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pam_core.errors import CheckpointError, ConfigError
 from pam_core.pam import checkpoint as checkpoints
-from pam_core.pam.config import SAM2_SIZES, ConfigError, PamConfig
-from pam_core.pam.location import INDEX, SINGLE, CheckpointError
+from pam_core.pam.config import SAM2_SIZES, PamConfig
+from pam_core.pam.location import INDEX, SINGLE
 from pam_core.pam.model import PamModel
-from pam_plugins import registry
+from pam_plugins import plugins
 from pam_plugins.models.pam.info import VARIABLE
 from tests.core.pam.conftest import PARITY, Pam, shard
 from tests.factories import shapes, write_picture
@@ -189,7 +190,7 @@ def test_a_bad_checkpoint_is_one_sentence(
     with pytest.raises(CheckpointError, match=said) as caught:
         PamModel.from_pretrained(checkpoint)
     assert one_sentence(str(caught.value)), str(caught.value)
-    registry._load_once.cache_clear()
+    plugins._load_once.cache_clear()
     monkeypatch.setenv(VARIABLE, str(checkpoint))
     photo = write_picture(tmp_path / "photo.png", shapes(64, 48, 1)[0])
     result = pam("perceive", photo, "--point", "1,1", "--model", "pam")
@@ -280,7 +281,7 @@ STARVED = """
 import resource, sys
 from pathlib import Path
 import torch, pam_core.pam.checkpoint
-from pam_core.pam.location import CheckpointError
+from pam_core.errors import CheckpointError
 from pam_core.pam.model import PamModel
 PamModel.from_pretrained({small!r})
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

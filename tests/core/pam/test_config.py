@@ -14,16 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pam_core.errors import ConfigError
 from pam_core.pam.checkpoint import HEAD, released_key
-from pam_core.pam.config import (
-    RELEASED,
-    SAM2_SIZES,
-    ConfigError,
-    LanguageConfig,
-    PamConfig,
-    PerceiverConfig,
-    VisionConfig,
-)
+from pam_core.pam.config import RELEASED, SAM2_SIZES, LanguageConfig, PamConfig, PerceiverConfig, VisionConfig
 from pam_core.pam.model import PamModel
 from pam_core.pam.weights import empty_weights
 from tests.core.pam.conftest import PARITY

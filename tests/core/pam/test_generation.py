@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_core.contracts import Generation, GenerationError
+from pam_core.errors import GenerationError
 from pam_core.pam.generation import Branch, Sampling, choose, generate
 from pam_core.pam.language import PrefixCache, prefill
 from pam_core.pam.model import PamModel
+from pam_core.questions import Generation
 
 HIDDEN = 64
 

@@ -19,8 +19,9 @@ import safetensors.torch
 import torch
 from huggingface_hub import constants
 
+from pam_core.errors import CheckpointError
 from pam_core.pam import hub as downloads
-from pam_core.pam.location import CheckpointError, cache_folder, find, find_cached
+from pam_core.pam.location import cache_folder, find, find_cached
 from pam_core.pam.model import PamModel
 from tests.core.pam.conftest import PARITY, PARTS
 from tests.core.pam.fake_hub import COMMIT, FakeHub, Request, serving, sha256

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pam_core.contracts import Generation, UnsupportedError
+from pam_core.errors import PromptError, UnsupportedError
 from pam_core.masks import Mask
 from pam_core.pam.image_model import PamImageModel
 from pam_core.pam.model import PamModel
-from pam_core.types import Prompt, PromptError, Region
+from pam_core.questions import Generation
+from pam_core.types import Prompt, Region
 from tests.tiny_pam import EIGHT, picture, region_model
 
 TASKS = ("label", "brief", "detailed")

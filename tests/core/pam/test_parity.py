@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pam_core.pam.location import CheckpointError
+from pam_core.errors import CheckpointError
 from pam_core.pam.parity import kernels
 from pam_core.pam.parity.cases import run_cases
 from pam_core.pam.parity.comparison import compare

@@ -8,11 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_core.contracts import Generation
+from pam_core.contracts import Tracker
+from pam_core.errors import PromptError, VideoError
 from pam_core.pam.model import PamModel
 from pam_core.pam.video_model import PamVideoModel, clip_length, clip_sequence, sample_frames
-from pam_core.types import Prompt, PromptError, Region
-from pam_core.video import Frame, Tracker, VideoError, VideoModel
+from pam_core.questions import Generation
+from pam_core.types import Prompt, Region
+from pam_core.video import Frame, VideoModel
 from tests.tiny_pam import EIGHT, INFO, QUESTIONS, frame, video_model
 
 SHORT = Generation(max_tokens=6)

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Sequence
 from typing import TypeVar
 
+from pam_core.questions import Clip
 from pam_core.sessions.events import EventRule
 from pam_core.sessions.session import Direction, StreamSession
 from pam_core.types import Prompt
-from pam_core.video import Clip, Fault, FrameResult, SessionResult, TrackEvent
+from pam_core.video import Fault, FrameResult, SessionResult, TrackEvent
 from tests.fake_video import FakeVideoModel, Square, Trouble, steady
 
 RED, BLUE = Square("red", steady(4, 10, dx=0.2)), Square("blue", steady(40, 30))

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from pam_core.contracts import Generation
+from pam_core.questions import Clip, Generation
 from pam_core.sessions.caption_worker import CaptionWorker
 from pam_core.sessions.session import Direction, StreamSession
-from pam_core.video import Clip, Fault, FrameResult, SessionResult, TrackEvent
+from pam_core.video import Fault, FrameResult, SessionResult, TrackEvent
 from tests.core.sessions.sessions import (
     BLUE,
     EVERY_10,

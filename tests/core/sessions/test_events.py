@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pam_core.errors import VideoError
 from pam_core.masks import Mask
 from pam_core.sessions.events import EventDetector, EventRule, is_there
 from pam_core.types import ModelRef, Region
-from pam_core.video import VideoError
 
 WIDTH, HEIGHT = 160, 120
 REF = ModelRef("fake", "1")

@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pam_core.contracts import ReversibleSource
+from pam_core.errors import VideoError
 from pam_core.sessions.events import EventRule
 from pam_core.sessions.session import Direction, StreamSession
 from pam_core.types import Prompt
-from pam_core.video import Fault, Frame, FrameResult, ReversibleSource, TrackEvent, VideoError, VideoModel
+from pam_core.video import Fault, Frame, FrameResult, TrackEvent, VideoModel
 from tests.core.sessions.sessions import (
     BLUE,
     EVERY_10,

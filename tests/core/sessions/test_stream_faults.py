@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pam_core.errors import VideoError
 from pam_core.sessions.events import EventRule
 from pam_core.sessions.session import Direction, StreamSession
 from pam_core.types import Prompt
-from pam_core.video import Fault, Frame, FrameResult, SessionResult, TrackEvent, VideoError
+from pam_core.video import Fault, Frame, FrameResult, SessionResult, TrackEvent
 from tests.core.sessions.sessions import (
     BLUE,
     ON_BLUE,

@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from pam_core.engine.cache import shared_cache
-from pam_plugins import registry
+from pam_plugins import plugins
 from pam_plugins.cli import app, console
 from pam_plugins.plugins import get_plugins
 from tests.factories import FakePlugin, Shape, shapes, write_picture
@@ -25,13 +25,13 @@ Pam = Callable[..., Result]
 @pytest.fixture
 def fake() -> Iterator[FakePlugin]:
     """The plugin that brings the model `fake`, registered for one test. Nothing of it is left in any cache."""
-    registry._load_once.cache_clear()
-    shared_cache().clear()
+    plugins._load_once.cache_clear()
+    shared_cache.clear()
     plugin = FakePlugin()
     with get_plugins().registered(plugin, "fake"):
         yield plugin
-    registry._load_once.cache_clear()
-    shared_cache().clear()
+    plugins._load_once.cache_clear()
+    shared_cache.clear()
 
 
 @pytest.fixture

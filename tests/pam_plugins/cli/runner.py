@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pam_plugins.api import Options
-from pam_plugins.datasets.jsonl import ResultsError, ResultsFile
-from pam_plugins.pipeline import Job, run
+from pam_core.errors import DatasetError
+from pam_plugins.datasets.contracts import Job
+from pam_plugins.datasets.jsonl import ResultsFile
+from pam_plugins.options import Options
+from pam_plugins.pipeline import run
 from tests.factories import FakeModel
 
 
@@ -26,7 +28,7 @@ def main(folder: str, out: str, seconds: str = "0", max_bytes: str = "0") -> int
         with ResultsFile(Path(out)) as results:
             for _ in run(jobs, FakeModel(seconds=float(seconds)), Options(), results):
                 pass
-    except ResultsError as error:
+    except DatasetError as error:
         print(error, file=sys.stderr)
         return 3
     return 0

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from pam_core.contracts import Picture
-from pam_core.types import Perception
+from pam_core.types import Perception, Picture
 from pam_plugins.datasets.jsonl import read_results
 from pam_plugins.hookspecs import hookimpl
 from pam_plugins.plugins import get_plugins
@@ -215,7 +214,7 @@ def test_a_model_that_fails_to_load_is_told_in_one_sentence(
     def fail(name: str, device: str, compile: bool) -> None:
         raise OSError(errno.EACCES, "Permission denied", "weights.safetensors")
 
-    monkeypatch.setattr("pam_plugins.registry.load_model", fail)
+    monkeypatch.setattr("pam_plugins.plugins.load_model", fail)
     result = pam(scene[0])
     assert result.exit_code == 1
     assert "the model 'fake' could not be loaded: PermissionError" in result.stderr

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from pam_core.types import Perception, SchemaError
-from pam_plugins.datasets.jsonl import ResultsError, ResultsFile, read_results
+from pam_core.errors import DatasetError, SchemaError
+from pam_core.types import Perception
+from pam_plugins.datasets.jsonl import ResultsFile, read_results
 from tests.factories import make_perception, make_region, write_pictures
 
 RUNNER = Path(__file__).with_name("runner.py")
@@ -148,7 +149,7 @@ FOREIGN = {
 def test_a_file_that_is_something_else_is_refused_and_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     os.utime(path, (1, 1))
-    with pytest.raises(ResultsError, match=r"results\.jsonl, line \d+"):
+    with pytest.raises(DatasetError, match=r"results\.jsonl, line \d+"):
         ResultsFile(path)
     assert path.read_bytes() == content
     assert path.stat().st_mtime == 1
@@ -157,7 +158,7 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(path: Path, con
 def test_an_impossible_place_is_refused(tmp_path: Path, path: Path) -> None:
     path.write_bytes(b"")
     for impossible in (tmp_path, path / "below.jsonl", tmp_path / ("x" * 300)):
-        with pytest.raises(ResultsError, match="cannot be written"):
+        with pytest.raises(DatasetError, match="cannot be written"):
             ResultsFile(impossible)
 
 
@@ -165,7 +166,7 @@ def test_an_impossible_place_is_refused(tmp_path: Path, path: Path) -> None:
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(ResultsError):
+    with pytest.raises(DatasetError):
         ResultsFile(pipe)
 
 
@@ -218,7 +219,7 @@ def test_of_a_write_that_fails_half_way_nothing_stays(path: Path, good: int, err
     before = path.read_bytes()
     with ResultsFile(path) as results:
         intact, results._file = results._file, Faulty(results._file, good, error)  # type: ignore[assignment]
-        with pytest.raises(ResultsError, match=f"{os.strerror(error)}.*run the same command again"):
+        with pytest.raises(DatasetError, match=f"{os.strerror(error)}.*run the same command again"):
             results.append(make_perception("new.png", TRICKY))
         assert path.read_bytes() == before
         assert ("new.png", "run") not in results
@@ -232,7 +233,7 @@ def test_where_not_even_cleaning_up_works_the_next_run_does_it(path: Path) -> No
     before = path.read_bytes()
     with ResultsFile(path) as results:
         results._file = Faulty(results._file, 30, errno.EIO, truncates=False)  # type: ignore[assignment]
-        with pytest.raises(ResultsError):
+        with pytest.raises(DatasetError):
             results.append(make_perception("new.png"))
     assert len(path.read_bytes()) == len(before) + 30
     ResultsFile(path).close()

@@ -12,14 +12,15 @@ import numpy as np
 import psutil
 import pytest
 
-from pam_core.contracts import Picture, UnsupportedError
+from pam_core.errors import NotFoundError, PromptError, UnsupportedError
 from pam_core.masks import Mask
 from pam_core.media.images import read_picture
-from pam_core.types import Perception, Prompt, PromptError
-from pam_plugins.api import Options, perceive
+from pam_core.types import Perception, Picture, Prompt
+from pam_plugins.api import perceive
+from pam_plugins.datasets.contracts import Job
 from pam_plugins.datasets.jsonl import ResultsFile, read_results
-from pam_plugins.pipeline import READ_AHEAD, Job, Outcome, read_jobs, run
-from pam_plugins.registry import NotFoundError
+from pam_plugins.options import Options
+from pam_plugins.pipeline import READ_AHEAD, Outcome, read_jobs, run
 from tests.factories import FakePlugin, shapes, write_picture, write_pictures
 
 
@@ -383,7 +384,7 @@ def test_a_mask_stays_as_it_is_where_it_is_not_to_be_redrawn(fake: FakePlugin) -
     part = known[0].mask.copy()
     part[:, : known[0].centre[0]] = False
     prompts = [Prompt.from_mask(part), Prompt(box=known[1].box)]
-    kept = perceive(picture, prompts, model=fake.model, options=Options(redraw=False))
+    kept = perceive(picture, prompts, model=fake.model, options=Options(keep_masks=True))
     assert [region.label for region in kept.regions] == ["red", "green"]
     np.testing.assert_array_equal(kept.regions[0].mask.array, part)
     np.testing.assert_array_equal(kept.regions[1].mask.array, known[1].mask)

@@ -18,12 +18,12 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from pam_core.contracts import Picture
 from pam_core.masks import Mask
 from pam_core.media import camera
 from pam_core.media.frame_sources import VideoFile
+from pam_core.types import Picture
 from pam_core.video import Fault, Frame, FrameResult, SessionResult, TrackEvent
-from pam_plugins import registry
+from pam_plugins import plugins
 from pam_plugins.cli import app, console
 from pam_plugins.plugins import get_plugins
 from pam_plugins.video_io.record import read_record
@@ -46,11 +46,11 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model() -> Iterator[FakeVideoModel]:
-    registry._load_once.cache_clear()
+    plugins._load_once.cache_clear()
     fake = FakeVideoModel()
     with get_plugins().registered(FakePlugin(fake), "fake-video"):
         yield fake
-    registry._load_once.cache_clear()
+    plugins._load_once.cache_clear()
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ def test_auto_takes_the_best_that_follows_objects(
             "fake": FAKE_INFO,
             "pam": replace(FAKE_INFO, name="pam", video=True, missing="its weights are not here."),
         }
-        monkeypatch.setattr(registry, "model_infos", lambda: infos)
+        monkeypatch.setattr("pam_plugins.plugins.model_infos", lambda: infos)
         result = video(clip, "--point", "20,30", model="auto")
         assert result.exit_code == 2
         assert "is ready here. pam: its weights are not here." in result.stderr

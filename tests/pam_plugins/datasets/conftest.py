@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 import pytest
 
 from pam_core.engine.cache import shared_cache
-from pam_plugins.datasets.contracts import Row
-from pam_plugins.pipeline import Job
+from pam_plugins.datasets.contracts import Job, Row
 from tests.pam_plugins.cli.conftest import environment, fake, python  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(autouse=True)
 def nothing_seen_before() -> None:
-    shared_cache().clear()
+    shared_cache.clear()
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from pam_core.contracts import Picture
+from pam_core.types import Picture
 from pam_plugins.cli import app
 from pam_plugins.datasets import batches, parquet_sink
 from tests.factories import FakePlugin, shapes, write_picture, write_pictures

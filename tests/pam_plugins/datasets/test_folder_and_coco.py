@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pam_core.contracts import UnsupportedError
+from pam_core.errors import DatasetError, UnsupportedError
 from pam_core.masks import Mask
 from pam_core.types import Prompt
 from pam_plugins.datasets.coco import CocoStore
-from pam_plugins.datasets.contracts import StoreError
+from pam_plugins.datasets.contracts import Job
 from pam_plugins.datasets.folder import FolderStore
-from pam_plugins.pipeline import Job
 from tests.factories import write_pictures
 
 
@@ -30,9 +29,9 @@ class TestFolder:
         assert [job.id for job in source.jobs()] == [str(path) for path in paths]
 
     def test_without_pictures(self, tmp_path: Path) -> None:
-        with pytest.raises(StoreError, match="holds no picture"):
+        with pytest.raises(DatasetError, match="holds no picture"):
             FolderStore().source(str(tmp_path))
-        with pytest.raises(StoreError, match="No such file"):
+        with pytest.raises(DatasetError, match="No such file"):
             FolderStore().source(str(tmp_path / "none"))
 
     def test_nothing_is_written_to_it(self, tmp_path: Path) -> None:
@@ -147,11 +146,11 @@ class TestCoco:
     def test_a_file_that_is_something_else(self, tmp_path: Path, text: str, said: str) -> None:
         path = tmp_path / "instances.json"
         path.write_text(text)
-        with pytest.raises(StoreError, match=said):
+        with pytest.raises(DatasetError, match=said):
             CocoStore().source(str(path))
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(StoreError, match="cannot be read"):
+        with pytest.raises(DatasetError, match="cannot be read"):
             CocoStore().source(str(tmp_path / "none.json"))
 
     def test_nothing_is_written_to_it(self) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pam_core.errors import DatasetError
 from pam_core.types import Prompt
-from pam_plugins.api import Options
 from pam_plugins.datasets import batches
-from pam_plugins.datasets.contracts import StoreError
+from pam_plugins.datasets.contracts import Job
 from pam_plugins.datasets.local import enrich
-from pam_plugins.pipeline import READ_AHEAD, Job
+from pam_plugins.options import Options
+from pam_plugins.pipeline import READ_AHEAD
 from tests.factories import FakeModel, write_pictures
 from tests.pam_plugins.datasets.conftest import ListSink, ListSource
 
@@ -111,8 +112,8 @@ def test_rows_that_could_not_be_written_are_not_tried_a_second_time(
     class Full(ListSink):
         def write(self, rows):  # type: ignore[no-untyped-def]
             calls.append(len(rows))
-            raise StoreError("full")
+            raise DatasetError("full")
 
-    with pytest.raises(StoreError, match="full"):
+    with pytest.raises(DatasetError, match="full"):
         list(enrich(ListSource(jobs_for(tmp_path, 3)), Full(), FakeModel(), Options()))
     assert calls == [1]

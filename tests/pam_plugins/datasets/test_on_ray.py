@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
+from pam_core.errors import RayRunError
 from pam_core.types import Perception
-from pam_plugins.api import Options
 from pam_plugins.datasets import ray_runner
-from pam_plugins.datasets.ray_runner import CHUNK, LONGEST, UNDER_WAY, RayError, _chunks, _device, enrich
-from pam_plugins.pipeline import Job
+from pam_plugins.datasets.contracts import Job
+from pam_plugins.datasets.ray_runner import CHUNK, LONGEST, UNDER_WAY, _chunks, _device, enrich
+from pam_plugins.options import Options
 from tests.factories import FAKE_INFO, make_perception
 from tests.pam_plugins.datasets.conftest import ListSink, ListSource
 
@@ -59,9 +60,9 @@ class TestDevice:
         assert _device(2, asked, {"CPU": 4.0, "GPU": float(gpus)}) == given
 
     def test_too_few(self) -> None:
-        with pytest.raises(RayError, match="Got 2 actors with a GPU each; Ray has 1"):
+        with pytest.raises(RayRunError, match="Got 2 actors with a GPU each; Ray has 1"):
             _device(2, "cuda", {"CPU": 4.0, "GPU": 1.0})
-        with pytest.raises(RayError, match="Got 3 actors with a core each; Ray has 2"):
+        with pytest.raises(RayRunError, match="Got 3 actors with a core each; Ray has 2"):
             _device(3, "auto", {"CPU": 2.0})
 
 
@@ -76,13 +77,13 @@ def test_where_all_is_finished_ray_is_not_started(monkeypatch: pytest.MonkeyPatc
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_runner, "find_spec", lambda name: None)
-    with pytest.raises(RayError, match=r"pip install 'pam-plugins\[ray\]'"):
+    with pytest.raises(RayRunError, match=r"pip install 'pam-plugins\[ray\]'"):
         list(enrich(ListSource(numbered(9)), ListSink(), FAKE_INFO, Options(), 2))
 
 
 @pytest.mark.parametrize("address", ["ray://somewhere:1", "somewhere", "somewhere:", ":1", "a:b"])
 def test_addresses_that_are_none(address: str) -> None:
-    with pytest.raises(RayError, match="wanted HOST:PORT"):
+    with pytest.raises(RayRunError, match="wanted HOST:PORT"):
         list(enrich(ListSource(numbered(9)), ListSink(), FAKE_INFO, Options(), 2, address=address))
 
 
@@ -90,7 +91,7 @@ def test_an_address_where_nobody_is() -> None:
     with socket.socket() as taken:  # bound and not listening
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(RayError, match=f"Nobody answers at {address}"):
+        with pytest.raises(RayRunError, match=f"Nobody answers at {address}"):
             list(enrich(ListSource(numbered(9)), ListSink(), FAKE_INFO, Options(), 2, address=address))
 
 
@@ -184,7 +185,7 @@ class TestHandingOut:
     def test_what_goes_wrong_ends_the_run_and_keeps_the_rows(self, stub: Stub, answer: Any, said: str) -> None:
         stub.spoil = lambda number, seen: (number, seen, "") if number < 2 else answer(number, seen)
         sink = ListSink()
-        with pytest.raises(RayError, match=said):
+        with pytest.raises(RayRunError, match=said):
             list(enrich(ListSource(numbered(40)), sink, FAKE_INFO, Options(), 2))
         assert sink.ids == [str(number) for number in range(2 * CHUNK)]
         assert stub.closed

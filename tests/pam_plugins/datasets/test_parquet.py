@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pam_core.errors import DatasetError
 from pam_core.types import ModelRef, Perception, Prompt
 from pam_plugins.datasets import parquet_sink
-from pam_plugins.datasets.contracts import Row, StoreError
+from pam_plugins.datasets.contracts import Job, Row
 from pam_plugins.datasets.parquet import ParquetStore
 from pam_plugins.datasets.parquet_rows import SCHEMA, escaped, to_perceptions, to_table, unescaped
 from pam_plugins.datasets.parquet_sink import TOGETHER, ParquetSink
 from pam_plugins.datasets.parquet_source import ParquetSource
-from pam_plugins.pipeline import Job
 from tests.core import strategies
 from tests.factories import make_perception, make_region
 
@@ -153,14 +153,14 @@ class TestSource:
         ],
     )
     def test_tables_that_are_something_else(self, tmp_path: Path, columns: dict[str, Any], said: str) -> None:
-        with pytest.raises(StoreError, match=said):
+        with pytest.raises(DatasetError, match=said):
             ParquetSource(write_table(tmp_path / "t.parquet", **columns))
 
     def test_files_that_are_something_else(self, tmp_path: Path) -> None:
         (tmp_path / "t.parquet").write_text("no table")
-        with pytest.raises(StoreError, match="cannot be read"):
+        with pytest.raises(DatasetError, match="cannot be read"):
             ParquetSource(tmp_path / "t.parquet")
-        with pytest.raises(StoreError, match="cannot be read"):
+        with pytest.raises(DatasetError, match="cannot be read"):
             ParquetSource(tmp_path / "none.parquet")
 
 
@@ -301,7 +301,7 @@ class TestSink:
         path = tmp_path / "part-000000001-000000001.parquet"
         data = path.read_bytes()[:-20]
         path.write_bytes(data)
-        with pytest.raises(StoreError, match=rf"{path.name} is damaged .* Move it out of the folder"):
+        with pytest.raises(DatasetError, match=rf"{path.name} is damaged .* Move it out of the folder"):
             ParquetSink(tmp_path)
         assert path.read_bytes() == data
         path.rename(tmp_path.parent / "damaged")
@@ -313,7 +313,7 @@ class TestSink:
             sink.write([row(key)])
         path = tmp_path / "part-000000002-000000002.parquet"
         path.write_bytes(b"x" * 50)
-        with pytest.raises(StoreError, match=rf"{path.name} is damaged"):
+        with pytest.raises(DatasetError, match=rf"{path.name} is damaged"):
             sink.close()
         assert len(parts(tmp_path)) == 3
         path.unlink()
@@ -329,7 +329,7 @@ class TestSink:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(parquet_sink.os, "fsync", full)
-        with pytest.raises(StoreError, match=r"No space left .* goes on from there"):
+        with pytest.raises(DatasetError, match=r"No space left .* goes on from there"):
             sink.write([row(3)]) if when == "write" else sink.close()
         sink.close()
         monkeypatch.undo()
@@ -345,7 +345,7 @@ class TestSink:
         sink = ParquetSink(tmp_path)
         opened = Path.open
         monkeypatch.setattr(Path, "open", lambda path, mode: opened(Path("/dev/full"), mode))
-        with pytest.raises(StoreError, match="No space left"):
+        with pytest.raises(DatasetError, match="No space left"):
             sink.write([row(1)])
         monkeypatch.undo()
         sink.close()
@@ -354,22 +354,22 @@ class TestSink:
     @pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
     def test_two_at_once(self, tmp_path: Path) -> None:
         sink = ParquetSink(tmp_path)
-        with pytest.raises(StoreError, match="is being written by another process"):
+        with pytest.raises(DatasetError, match="is being written by another process"):
             ParquetSink(tmp_path)
         sink.close()
         ParquetSink(tmp_path).close()
 
     def test_a_folder_of_something_else(self, tmp_path: Path) -> None:
         (tmp_path / "cat.jpg").write_bytes(b"")
-        with pytest.raises(StoreError, match=r"holds cat\.jpg"):
+        with pytest.raises(DatasetError, match=r"holds cat\.jpg"):
             ParquetSink(tmp_path)
         (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(StoreError, match="cannot be written"):
+        with pytest.raises(DatasetError, match="cannot be written"):
             ParquetSink(tmp_path / "file")
 
     def test_a_part_with_other_columns(self, tmp_path: Path) -> None:
         write_table(tmp_path / "part-000000001-000000001.parquet", id=["a"])
-        with pytest.raises(StoreError, match="written by another version"):
+        with pytest.raises(DatasetError, match="written by another version"):
             ParquetSink(tmp_path)
 
     def test_a_model_of_another_name_is_kept(self, tmp_path: Path) -> None:
@@ -382,5 +382,5 @@ class TestSink:
 def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("pam_plugins.datasets.parquet.find_spec", lambda name: None)
     for make in (ParquetStore().source, ParquetStore().sink):
-        with pytest.raises(StoreError, match=r"pip install 'pam-plugins\[ray\]'"):
+        with pytest.raises(DatasetError, match=r"pip install 'pam-plugins\[ray\]'"):
             make(str(tmp_path))

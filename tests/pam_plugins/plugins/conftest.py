@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_plugins import registry
+from pam_plugins import plugins
 from pam_plugins.plugins import Plugins, get_plugins
 from tests.pam_plugins.plugins.fakes import Install, write_plugin
 
@@ -20,10 +20,10 @@ def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugins]:
     monkeypatch.setattr("pam_plugins.plugins.BUILTIN_PLUGINS", ())
     monkeypatch.setattr("pam_plugins.plugins.DOORS", {})
     monkeypatch.setenv("PAM_PLUGINS", "")
-    registry._load_once.cache_clear()
+    plugins._load_once.cache_clear()
     get_plugins.cache_clear()
     yield get_plugins()
-    registry._load_once.cache_clear()
+    plugins._load_once.cache_clear()
     get_plugins.cache_clear()
 
 

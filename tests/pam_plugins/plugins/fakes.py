@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pam_core.contracts import Generation, ImageEmbedding, ModelInfo, Picture
+from pam_core.contracts import ModelInfo
 from pam_core.masks import Mask
-from pam_core.types import Prompt, Region
+from pam_core.questions import Generation, ImageEmbedding
+from pam_core.types import Picture, Prompt, Region
 from pam_plugins import hookimpl
 from tests.paths import ROOT
 

@@ -13,12 +13,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pam_core.contracts import Exporter, PostProcessor, RegionModel, UnsupportedError
-from pam_core.types import Perception, Prompt, PromptError
+from pam_core.contracts import Exporter, PostProcessor, RegionModel
+from pam_core.errors import PromptError, UnsupportedError
+from pam_core.types import Perception, Prompt
 from pam_plugins import load_model, perceive
-from pam_plugins.api import Options
-from pam_plugins.plugins import Plugins
-from pam_plugins.registry import exporter, postprocessor, tasks
+from pam_plugins.options import Options
+from pam_plugins.plugins import Plugins, exporter, postprocessor, tasks
 from tests.pam_plugins.plugins.fakes import ROOT, environment, write_plugin
 
 EXAMPLE = ROOT / "examples" / "pam-colour-blob"

@@ -17,10 +17,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel, UnsupportedError
+from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
+from pam_core.errors import DatasetError, UnsupportedError
 from pam_core.types import Feedback, Perception, Prompt, Task, Verdict
-from pam_plugins import hookspecs, perceive, registry
-from pam_plugins.datasets.contracts import Store, StoreError
+from pam_plugins import hookspecs, perceive, plugins
+from pam_plugins.datasets.contracts import Store
 from pam_plugins.plugins import Plugins
 from tests.pam_plugins.plugins.fakes import ROOT, FakeModel, FakePlugin, fake_info
 
@@ -180,7 +181,7 @@ def test_the_example_of_pam_proposers_proposes(run_code: Any, no_plugins: Plugin
     fakes = FakePlugin(fake_info("fake"))
     with no_plugins.registered(fakes, "fakes"):
         (proposer,) = run_code(example_of("pam_proposers")).pam_proposers()
-        model = registry.load_model("fake")
+        model = plugins.load_model("fake")
         (region,) = proposer.propose(model, model.embed(np.zeros((4, 6, 3), np.uint8)))
     assert region.prompt == Prompt.at(3, 2)
 
@@ -201,7 +202,7 @@ def test_the_example_of_pam_exporters_exports(run_code: Any, perception: Percept
 
 def test_the_example_of_pam_stores_is_a_source(run_code: Any, tmp_path: Any) -> None:
     (store,) = run_code(example_of("pam_stores")).pam_stores()
-    with pytest.raises(StoreError, match=r"none\.txt: No such file"):
+    with pytest.raises(DatasetError, match=r"none\.txt: No such file"):
         store.source(str(tmp_path / "none.txt"))
     (tmp_path / "list.txt").write_text("a.png\nb.png\n", encoding="utf-8")
     source = store.source(str(tmp_path / "list.txt"))
@@ -248,7 +249,7 @@ def example_under(heading: str) -> str:
 
 def test_the_whole_plugin_perceives(run_code: Any, no_plugins: Plugins) -> None:
     with no_plugins.registered(run_code(example_under("A whole plugin")), "whole-picture"):
-        model = registry.load_model("whole-picture")
+        model = plugins.load_model("whole-picture")
         found = perceive(np.zeros((4, 6, 3), np.uint8), [Prompt.at(5, 3)], model="whole-picture")
     assert isinstance(model, RegionModel)
     (region,) = found.regions
@@ -258,7 +259,7 @@ def test_the_whole_plugin_perceives(run_code: Any, no_plugins: Plugins) -> None:
 def test_a_program_adds_a_plugin_as_described(run_code: Any, no_plugins: Plugins) -> None:
     run_code(example_under("Name it and install it"))
     assert no_plugins.statuses == []
-    assert registry.tasks() == {}
+    assert plugins.tasks() == {}
 
 
 def test_the_names_said_to_be_built_in_are() -> None:

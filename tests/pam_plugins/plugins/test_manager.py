@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_plugins import hookimpl, registry
+from pam_plugins import hookimpl, plugins
 from pam_plugins.plugins import Plugins, PluginStatus
 from tests.pam_plugins.plugins.fakes import FakePlugin, Install, fake_info
 
@@ -216,18 +216,18 @@ def test_registered_is_there_for_the_length_of_the_block(no_plugins: Plugins) ->
     with no_plugins.registered(FakePlugin(fake_info("visitor")), "guest"):
         assert status(no_plugins, "guest").loaded
         assert status(no_plugins, "guest").hooks == ("pam_load_model", "pam_models")
-        assert registry.load_model("visitor").info.name == "visitor"
+        assert plugins.load_model("visitor").info.name == "visitor"
     assert no_plugins.statuses == []
     assert not no_plugins.manager.has_plugin("guest")
-    with pytest.raises(registry.NotFoundError):
-        registry.load_model("visitor")
+    with pytest.raises(plugins.NotFoundError):
+        plugins.load_model("visitor")
 
 
 def test_registered_cleans_up_after_an_error(no_plugins: Plugins) -> None:
     with pytest.raises(ZeroDivisionError), no_plugins.registered(FakePlugin(fake_info("visitor")), "guest"):
         raise ZeroDivisionError
     assert no_plugins.statuses == []
-    assert registry.model_infos() == {}
+    assert plugins.model_infos() == {}
 
 
 def test_registered_leaves_others_alone_where_the_name_is_taken(no_plugins: Plugins) -> None:
@@ -237,7 +237,7 @@ def test_registered_leaves_others_alone_where_the_name_is_taken(no_plugins: Plug
             pytest.fail("a taken name was given away")
         with pytest.raises(ValueError, match="already"), no_plugins.registered(first, "another name"):
             pytest.fail("one plugin was registered twice")
-        assert list(registry.model_infos()) == ["first"]
+        assert list(plugins.model_infos()) == ["first"]
 
 
 def test_registered_refuses_a_misspelt_hook(no_plugins: Plugins) -> None:

@@ -5,33 +5,33 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pam_core.errors import NotFoundError
 from pam_core.types import Perception, Prompt, Task
-from pam_plugins import hookimpl, perceive, registry
+from pam_plugins import hookimpl, perceive, plugins
 from pam_plugins.plugins import Plugins
-from pam_plugins.registry import NotFoundError
 from tests.pam_plugins.plugins.fakes import FakePlugin, fake_info
 
 
 def test_a_model_is_found_by_name(no_plugins: Plugins) -> None:
     with no_plugins.registered(FakePlugin(fake_info("a"), fake_info("b")), "fakes"):
-        assert registry.resolve_model("a").name == "a"
-        assert registry.resolve_model("b").name == "b"
+        assert plugins.resolve_model("a").name == "a"
+        assert plugins.resolve_model("b").name == "b"
 
 
 def test_models_come_best_first(no_plugins: Plugins) -> None:
     infos = [fake_info("low", -1), fake_info("high", 7), fake_info("middle"), fake_info("away", 9, "buy a GPU")]
     with no_plugins.registered(FakePlugin(*infos), "fakes"):
-        assert list(registry.model_infos()) == ["away", "high", "middle", "low"]
+        assert list(plugins.model_infos()) == ["away", "high", "middle", "low"]
 
 
 def test_auto_is_the_best_that_is_ready_whichever_plugin_has_it(no_plugins: Plugins) -> None:
     first = FakePlugin(fake_info("low", 1), fake_info("away", 9, "buy a GPU"))
     second = FakePlugin(fake_info("high", 2))
     with no_plugins.registered(first, "first"), no_plugins.registered(second, "second"):
-        assert registry.resolve_model().name == registry.resolve_model("auto").name == "high"
-        assert registry.load_model().info.name == "high"
+        assert plugins.resolve_model().name == plugins.resolve_model("auto").name == "high"
+        assert plugins.load_model().info.name == "high"
     with no_plugins.registered(second, "second"), no_plugins.registered(first, "first"):
-        assert registry.resolve_model().name == "high"
+        assert plugins.resolve_model().name == "high"
 
 
 def test_auto_of_equal_rank_is_the_plugin_registered_first(no_plugins: Plugins) -> None:
@@ -39,7 +39,7 @@ def test_auto_of_equal_rank_is_the_plugin_registered_first(no_plugins: Plugins) 
         no_plugins.registered(FakePlugin(fake_info("one")), "first"),
         no_plugins.registered(FakePlugin(fake_info("two")), "second"),
     ):
-        assert registry.resolve_model().name == "one"
+        assert plugins.resolve_model().name == "one"
 
 
 @pytest.mark.parametrize("infos", [(), (fake_info("away", 1, "buy a GPU"),)])
@@ -48,13 +48,13 @@ def test_auto_without_a_model_that_is_ready_says_where_to_look(no_plugins: Plugi
         no_plugins.registered(FakePlugin(*infos), "fakes"),
         pytest.raises(NotFoundError, match=r"No model is ready here.*`pam models`"),
     ):
-        registry.resolve_model()
+        plugins.resolve_model()
 
 
 def test_a_model_that_cannot_be_loaded_here_says_what_to_do(no_plugins: Plugins) -> None:
     plugin = FakePlugin(fake_info("away", missing="download the weights"))
     with no_plugins.registered(plugin, "fakes"):
-        for ask in (registry.resolve_model, registry.load_model):
+        for ask in (plugins.resolve_model, plugins.load_model):
             with pytest.raises(NotFoundError, match="'away' cannot be loaded here: download the weights"):
                 ask("away")
     assert plugin.loads == []
@@ -65,7 +65,7 @@ def test_an_unknown_model_names_those_there_are(no_plugins: Plugins) -> None:
         no_plugins.registered(FakePlugin(fake_info("a"), fake_info("b")), "fakes"),
         pytest.raises(NotFoundError) as caught,
     ):
-        registry.load_model("c")
+        plugins.load_model("c")
     assert "'c'" in str(caught.value)
     assert "a, b" in str(caught.value)
     assert "`pam models`" in str(caught.value)
@@ -74,10 +74,10 @@ def test_an_unknown_model_names_those_there_are(no_plugins: Plugins) -> None:
 @pytest.mark.parametrize(
     ("ask", "kind"),
     [
-        (registry.resolve_model, "model"),
-        (registry.proposer, "proposer"),
-        (registry.postprocessor, "post-processor"),
-        (registry.exporter, "exporter"),
+        (plugins.resolve_model, "model"),
+        (plugins.proposer, "proposer"),
+        (plugins.postprocessor, "post-processor"),
+        (plugins.exporter, "exporter"),
     ],
 )
 def test_an_unknown_name_says_what_kind_of_thing_it_was_and_where_to_look(no_plugins: Plugins, ask, kind) -> None:  # type: ignore[no-untyped-def]
@@ -91,12 +91,12 @@ def test_an_unknown_name_says_what_kind_of_thing_it_was_and_where_to_look(no_plu
 def test_a_model_is_loaded_once_for_each_device(no_plugins: Plugins) -> None:
     plugin = FakePlugin(fake_info("a", 1), fake_info("b"))
     with no_plugins.registered(plugin, "fakes"):
-        loaded = registry.load_model("a", "cpu")
-        assert registry.load_model("a", "cpu") is loaded
-        assert registry.load_model("auto", "cpu") is loaded
-        assert registry.load_model("b", "cpu") is not loaded
+        loaded = plugins.load_model("a", "cpu")
+        assert plugins.load_model("a", "cpu") is loaded
+        assert plugins.load_model("auto", "cpu") is loaded
+        assert plugins.load_model("b", "cpu") is not loaded
         assert plugin.loads == ["a", "b"]
-        assert registry.load_model("a", "cuda").device == "cuda"  # type: ignore[attr-defined]
+        assert plugins.load_model("a", "cuda").device == "cuda"  # type: ignore[attr-defined]
         assert plugin.loads == ["a", "b", "a"]
 
 
@@ -111,8 +111,8 @@ def test_a_load_that_failed_is_tried_again(no_plugins: Plugins) -> None:
 
     with no_plugins.registered(Moody(fake_info("a")), "fakes"):
         with pytest.raises(OSError, match="asleep"):
-            registry.load_model("a")
-        assert registry.load_model("a").info.name == "a"
+            plugins.load_model("a")
+        assert plugins.load_model("a").info.name == "a"
 
 
 def test_a_plugin_that_lists_a_model_and_does_not_load_it_is_told_of(no_plugins: Plugins) -> None:
@@ -126,13 +126,13 @@ def test_a_plugin_that_lists_a_model_and_does_not_load_it_is_told_of(no_plugins:
         no_plugins.registered(FakePlugin(fake_info("real")), "fakes"),
         pytest.raises(NotFoundError, match="lists the model 'hot air' and does not load it"),
     ):
-        registry.load_model("hot air")
+        plugins.load_model("hot air")
 
 
 def test_of_two_models_with_one_name_the_one_listed_is_the_one_loaded(no_plugins: Plugins) -> None:
     first, second = FakePlugin(fake_info("same", 1)), FakePlugin(fake_info("same", 2))
     with no_plugins.registered(first, "first"), no_plugins.registered(second, "second"):
-        assert registry.load_model("same").info == registry.resolve_model("same")
+        assert plugins.load_model("same").info == plugins.resolve_model("same")
 
 
 def test_tasks_come_in_order_and_the_first_of_a_name_stays(no_plugins: Plugins) -> None:
@@ -148,7 +148,7 @@ def test_tasks_come_in_order_and_the_first_of_a_name_stays(no_plugins: Plugins) 
         no_plugins.registered(Tasks(Task("a", "first"), Task("b", "first")), "first"),
         no_plugins.registered(Tasks(Task("b", "second"), Task("c", "second")), "second"),
     ):
-        found = registry.tasks()
+        found = plugins.tasks()
     assert [(name, task.description) for name, task in found.items()] == [
         ("a", "first"),
         ("b", "first"),
@@ -176,9 +176,9 @@ def test_perceive_tells_plugins_what_was_perceived(no_plugins: Plugins) -> None:
 
 
 FAILING = [
-    ("pam_models", lambda: registry.load_model("real")),
-    ("pam_tasks", registry.tasks),
-    ("pam_exporters", registry.exporters),
+    ("pam_models", lambda: plugins.load_model("real")),
+    ("pam_tasks", plugins.tasks),
+    ("pam_exporters", plugins.exporters),
     ("pam_perceived", lambda: perceive(np.zeros((4, 6, 3), np.uint8), [Prompt.at(1, 1)], model="real")),
 ]
 

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pam_core.contracts import Picture
+from pam_core.errors import DatasetError, SchemaError
 from pam_core.masks import Mask
 from pam_core.media.frame_sources import FrameIterator, VideoFile
-from pam_core.types import Region, SchemaError
+from pam_core.types import Picture, Region
 from pam_core.video import Fault, Frame, FrameResult, SessionResult, TrackEvent
-from pam_plugins.datasets.jsonl import ResultsError
 from pam_plugins.render import annotated_video as video_drawing
 from pam_plugins.render import overlay
 from pam_plugins.render.annotated_video import AnnotatedVideo, LiveVideo, write_annotated
@@ -76,7 +75,7 @@ def test_each_line_is_in_the_file_at_once(tmp_path: Path) -> None:
 def test_another_file_is_refused_and_left(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "notes.jsonl"
     path.write_bytes(data)
-    with pytest.raises(ResultsError, match=r"no record of a video; choose another --out \(nothing was changed\)"):
+    with pytest.raises(DatasetError, match=r"no record of a video; choose another --out \(nothing was changed\)"):
         Record(path)
     assert path.read_bytes() == data
 
@@ -84,7 +83,7 @@ def test_another_file_is_refused_and_left(tmp_path: Path, data: bytes) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for path in (tmp_path, tmp_path / "file" / "below.jsonl"):
-        with pytest.raises(ResultsError, match="choose another --out"):
+        with pytest.raises(DatasetError, match="choose another --out"):
             Record(path)
 
 

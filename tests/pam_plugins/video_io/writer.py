@@ -6,8 +6,8 @@ import sys
 from itertools import count
 from pathlib import Path
 
+from pam_core.errors import DatasetError
 from pam_core.video import FrameResult
-from pam_plugins.datasets.jsonl import ResultsError
 from pam_plugins.video_io.record import Record
 from tests.factories import make_region
 
@@ -23,7 +23,7 @@ def main(path: str, max_bytes: str = "0") -> int:
     try:
         for index in count():
             record.write(FrameResult(index, index / 25, (make_region(track_id=1, frame=index),)))
-    except ResultsError as error:
+    except DatasetError as error:
         print(error, file=sys.stderr)
     return 3
 

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pam_core.contracts import Generation, ModelInfo, Picture
+from pam_core.contracts import ModelInfo
+from pam_core.errors import CheckpointError
 from pam_core.pam.checkpoint import released_key
 from pam_core.pam.generation import Branch, generate
 from pam_core.pam.image_model import AFTER_IMAGE, BEFORE_IMAGE
 from pam_core.pam.language import prefill
-from pam_core.pam.location import CheckpointError
 from pam_core.pam.model import FIRST_FOLD, LATER_FOLD, PamModel
 from pam_core.pam.parity import kernels
 from pam_core.pam.parity.comparison import NORM, CaseReport, compare, compare_half
@@ -41,7 +41,8 @@ from pam_core.pam.vision import (
     stable_choice,
 )
 from pam_core.pam.weights import read_weights
-from pam_core.types import Prompt
+from pam_core.questions import Generation
+from pam_core.types import Picture, Prompt
 
 HALF = "_bf16"
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pam_core.contracts import Picture
 from pam_core.pam.model import PamModel
 from pam_core.pam.prompt_tensors import prompt_batches
 from pam_core.pam.training.conversations import IGNORED, IMAGE, pad, tokenize
 from pam_core.pam.vision import preprocess
-from pam_core.types import Prompt
+from pam_core.types import Picture, Prompt
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from pam_core.contracts import RegionModel, UnsupportedError
+from pam_core.contracts import RegionModel
+from pam_core.errors import UnsupportedError
 from pam_core.types import Prompt
-from pam_plugins.api import Options, perceive
+from pam_plugins.api import perceive
 from pam_plugins.models.lite import pam_load_model
 from pam_plugins.models.lite.info import INFO
 from pam_plugins.models.lite.model import LiteModel, load
 from pam_plugins.models.lite.naming import MIN_DETECTION_SCORE, Detection, detected_shares
+from pam_plugins.options import Options
 
 
 @pytest.fixture(scope="module")

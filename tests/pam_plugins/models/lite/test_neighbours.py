@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from pam_core.contracts import Picture
 from pam_core.masks import Box
+from pam_core.types import Picture
 from pam_plugins.models.lite.naming import Detection
 from pam_plugins.models.lite.neighbours import MOST_AWAY, Neighbour, Neighbours, Sight, halves, pair
 

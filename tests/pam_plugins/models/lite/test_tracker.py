@@ -11,9 +11,10 @@ import psutil
 import pytest
 import torch
 
-from pam_core.contracts import UnsupportedError
-from pam_core.types import Prompt, PromptError, Region
-from pam_core.video import Frame, Tracker, VideoError, VideoModel
+from pam_core.contracts import Tracker
+from pam_core.errors import PromptError, UnsupportedError, VideoError
+from pam_core.types import Prompt, Region
+from pam_core.video import Frame, VideoModel
 from pam_plugins.models.lite.clips import SAMPLE_SIDE, SAMPLES, ClipMaker, Sample
 from pam_plugins.models.lite.info import INFO
 from pam_plugins.models.lite.model import LiteModel, load

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from pam_core.engine.cache import shared_cache
 from pam_core.types import Task
 from pam_core.video import FrameResult, TrackEvent
-from pam_plugins import Prompt, hookimpl, perceive, registry
-from pam_plugins.api import Options
+from pam_plugins import Prompt, hookimpl, perceive, plugins
 from pam_plugins.cli import app
 from pam_plugins.datasets.jsonl import read_results
 from pam_plugins.models.pam import info, pam_commands
+from pam_plugins.options import Options
 from pam_plugins.plugins import get_plugins
 from pam_plugins.video_io.record import read_record
 from tests.tiny_pam import FOLDER, picture
@@ -31,10 +31,10 @@ PHOTO = FOLDER / "inputs" / "image.png"
 def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tiny checkpoint as the user's own; nothing of it stays in any cache."""
     monkeypatch.setenv(info.VARIABLE, str(FOLDER))
-    registry._load_once.cache_clear()
+    plugins._load_once.cache_clear()
     yield
-    registry._load_once.cache_clear()
-    shared_cache().clear()
+    plugins._load_once.cache_clear()
+    shared_cache.clear()
 
 
 COMMANDS = typer.Typer()
@@ -53,28 +53,28 @@ def test_without_a_checkpoint_lite_is_the_best_and_pam_says_how_to_get_it(
 ) -> None:
     monkeypatch.delenv(info.VARIABLE, raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    infos = registry.model_infos()
-    assert registry.resolve_model().name == "lite"
+    infos = plugins.model_infos()
+    assert plugins.resolve_model().name == "lite"
     assert infos["pam-3b"].missing == "PAM-3B: not on this machine; fetch it with: pam download PAM-3B"
-    with pytest.raises(registry.NotFoundError, match=r"pam download PAM-1\.5B"):
-        registry.load_model("pam-1.5b")
+    with pytest.raises(plugins.NotFoundError, match=r"pam download PAM-1\.5B"):
+        plugins.load_model("pam-1.5b")
 
 
 def test_a_checkpoint_that_is_named_is_the_best(configured: None) -> None:
-    chosen = registry.resolve_model()
+    chosen = plugins.resolve_model()
     assert (chosen.name, chosen.missing) == ("pam", None)
     assert set(chosen.tasks) == {"label", "explanation", "brief", "detailed"}
 
 
 def test_a_name_that_leads_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(info.VARIABLE, str(tmp_path))
-    assert "holds no config.json" in str(registry.model_infos()["pam"].missing)
-    assert registry.resolve_model().name == "lite"
+    assert "holds no config.json" in str(plugins.model_infos()["pam"].missing)
+    assert plugins.resolve_model().name == "lite"
 
 
 def test_packages_that_are_lacking_are_named(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(info, "find_spec", lambda name: None if name == "sam2" else object())
-    assert registry.model_infos()["pam"].missing == "pip install 'pam-plugins[pam]' (lacking: sam2)"
+    assert plugins.model_infos()["pam"].missing == "pip install 'pam-plugins[pam]' (lacking: sam2)"
 
 
 def test_the_command_perceives_with_it_and_resumes(configured: None, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_the_command_perceives_with_it_and_resumes(configured: None, tmp_path: P
     assert f"the PAM checkpoint that {info.VARIABLE} names" in said
     (perception,) = read_results(out)
     (region,) = perception.regions
-    assert region.model.name == "pam" and region.model.revision == registry.model_infos()["pam"].revision
+    assert region.model.name == "pam" and region.model.revision == plugins.model_infos()["pam"].revision
     assert {code for by in region.texts.values() for code in by} == {"en", "zh"}
     assert "1 taken over" in pam(*command)[1]
     assert "taken over" not in pam(*command, "--max-tokens", "brief=9")[1]
@@ -135,9 +135,9 @@ def test_questions_of_other_plugins_are_put_to_it(configured: None) -> None:
 
 def test_it_can_be_compiled(configured: None) -> None:
     """What compiling gives is not measured here; that it is asked for and that answers come is."""
-    model = registry.load_model("pam", compile=True)
+    model = plugins.load_model("pam", compile=True)
     assert model.model.vision.sam.image_encoder._compiled_call_impl is not None  # type: ignore[attr-defined]
-    assert registry.load_model("pam") is not model
+    assert plugins.load_model("pam") is not model
 
 
 class TestParityCommand:
