@@ -25,9 +25,9 @@ class Scripted(FakeModel):
         self.regions = regions
         self.prompts: list[Prompt] = []
 
-    def segment(self, embedding: ImageEmbedding, prompts: Sequence[Prompt]) -> list[Region]:
-        self.prompts += prompts
-        return [self.regions[index % len(self.regions)] for index in range(len(prompts))]
+    def segment(self, prompts: Sequence[tuple[ImageEmbedding, Prompt]]) -> list[list[Region]]:
+        self.prompts += [prompt for _, prompt in prompts]
+        return [[self.regions[index % len(self.regions)]] for index in range(len(prompts))]
 
 
 def box_region(x1: int, y1: int, x2: int, y2: int, size: int = 100, **values: float | None) -> Region:
@@ -38,7 +38,7 @@ def box_region(x1: int, y1: int, x2: int, y2: int, size: int = 100, **values: fl
 
 def propose(proposer: GridProposer, model: FakeModel, picture: np.ndarray | None = None) -> list[Region]:
     picture = np.full((100, 100, 3), 255, np.uint8) if picture is None else picture
-    return proposer.propose(model, model.embed(picture))
+    return proposer.propose(model, model.embed([picture])[0])
 
 
 def colours_of(regions: list[Region], known: list[Shape]) -> list[str]:

@@ -7,6 +7,7 @@ quick.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pam_colour_blob.info import INFO
@@ -14,7 +15,8 @@ from pam_core.types import Task
 from pam_plugins import hookimpl
 
 if TYPE_CHECKING:
-    from pam_core.contracts import Exporter, ModelInfo, PostProcessor, RegionModel
+    from pam_core.contracts import ModelInfo, PostProcessor, RegionModel
+    from pam_plugins.datasets.contracts import SinkFormat
 
 MEAN_COLOUR = Task(
     "mean-colour",
@@ -28,13 +30,10 @@ MEAN_COLOUR = Task(
 
 @hookimpl
 def pam_models() -> Sequence[ModelInfo]:
-    return [INFO]
+    return [replace(INFO, load=_load)]
 
 
-@hookimpl
-def pam_load_model(name: str, device: str) -> RegionModel | None:
-    if name != INFO.name:
-        return None  # another plugin's model
+def _load(device: str, compile: bool) -> RegionModel:
     from pam_colour_blob.model import ColourBlob
 
     return ColourBlob()
@@ -53,7 +52,7 @@ def pam_postprocessors() -> Sequence[PostProcessor]:
 
 
 @hookimpl
-def pam_exporters() -> Sequence[Exporter]:
-    from pam_colour_blob.table import CsvExporter
+def pam_sinks() -> Sequence[SinkFormat]:
+    from pam_colour_blob.table import CsvFormat
 
-    return [CsvExporter()]
+    return [CsvFormat()]

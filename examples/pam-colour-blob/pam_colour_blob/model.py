@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from pam_colour_blob.colours import describe_colour
 from pam_colour_blob.info import INFO
+from pam_core.contracts import Tracker
 from pam_core.errors import UnsupportedError
 from pam_core.masks import BoolArray, Mask
-from pam_core.questions import Generation, ImageEmbedding
-from pam_core.types import Picture, Prompt, Region, language_codes
+from pam_core.questions import Answer, BatchDescription, Description, ImageEmbedding, Question
+from pam_core.types import Picture, Prompt, Region
 
 TOLERANCE = 18
 """How far each channel may be from the colour looked for, in 8-bit Lab."""
@@ -42,47 +43,52 @@ class BlobEmbedding:
 
 
 class ColourBlob:
-    """A `RegionModel`. It need not inherit from one: it has `info`, `embed`, `segment` and `describe`."""
+    """A `RegionModel`. It need not inherit from one: it has its attributes and methods."""
 
     info = INFO
 
-    def embed(self, picture: Picture) -> BlobEmbedding:
-        smooth = cv2.medianBlur(np.ascontiguousarray(picture), 5)
-        return BlobEmbedding(picture, cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB))
+    def embed(self, pictures: Sequence[Picture]) -> list[BlobEmbedding]:
+        smooth = [cv2.medianBlur(np.ascontiguousarray(picture), 5) for picture in pictures]
+        labs = [cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) for picture in smooth]
+        return [BlobEmbedding(picture, lab) for picture, lab in zip(pictures, labs, strict=True)]
 
-    def segment(self, embedding: ImageEmbedding, prompts: Sequence[Prompt]) -> list[Region]:
-        seen = _own(embedding)
-        for prompt in prompts:  # all of them before any work is done
-            prompt.check(seen.width, seen.height)
-        return [Region(Mask.from_array(_find(seen, prompt)), self.info.ref, prompt) for prompt in prompts]
+    def segment(self, prompts: Sequence[tuple[ImageEmbedding, Prompt]]) -> list[list[Region]]:
+        for embedding, prompt in prompts:  # all of them before any work is done
+            prompt.check(embedding.width, embedding.height)
+        return [
+            [Region(Mask.from_array(_segment(_own(embedding), prompt)), self.info.ref, prompt)]
+            for embedding, prompt in prompts
+        ]
 
-    def describe(
-        self,
-        embedding: ImageEmbedding,
-        regions: Sequence[Region],
-        tasks: Sequence[str],
-        languages: Sequence[str] = ("en",),
-        generation: Generation = Generation(),
-    ) -> list[Region]:
-        seen, codes = _own(embedding), language_codes(languages)
-        self.info.check(tasks, codes)
-        described = []
-        for region in regions:
-            pixels = seen.picture[region.mask.array]
-            answers = describe_colour(pixels.mean(axis=0)) if len(pixels) else dict.fromkeys(codes, "")
-            described.append(region.with_texts({task: {code: answers[code] for code in codes} for task in tasks}))
-        return described
+    def describe(self, questions: Sequence[Question]) -> Description:
+        return BatchDescription(questions, self._answer, self._check)
+
+    def open_tracker(self) -> Tracker:
+        raise UnsupportedError(f"{self.info.name} is for pictures and tracks no objects.")
+
+    def _check(self, questions: Sequence[Question]) -> None:
+        for question in questions:
+            self.info.check([question.task], [question.language])
+
+    def _answer(self, questions: Sequence[Question]) -> list[Answer]:
+        answers = []
+        for question in questions:
+            assert question.region is not None
+            pixels = _own(question.embedding).picture[question.region.mask.array]
+            texts = describe_colour(pixels.mean(axis=0)) if len(pixels) else {}
+            answers.append(Answer(question, texts.get(question.language, "")))
+        return answers
 
 
-def _own(embedding: ImageEmbedding) -> BlobEmbedding:
+def _own(embedding: ImageEmbedding | None) -> BlobEmbedding:
     if not isinstance(embedding, BlobEmbedding):
         raise UnsupportedError(f"Got an embedding of {type(embedding).__name__}; wanted one that colour-blob made.")
     return embedding
 
 
-def _find(seen: BlobEmbedding, prompt: Prompt) -> BoolArray:
+def _segment(embedding: BlobEmbedding, prompt: Prompt) -> BoolArray:
     """The pixels meant by a prompt. A box or a mask that comes with clicks bounds them."""
-    allowed = prompt.mask.array if prompt.mask else np.ones((seen.height, seen.width), np.bool_)
+    allowed = prompt.mask.array if prompt.mask else np.ones((embedding.height, embedding.width), np.bool_)
     if prompt.box is not None:
         x1, y1, x2, y2 = prompt.box
         inside = np.zeros_like(allowed)
@@ -91,15 +97,15 @@ def _find(seen: BlobEmbedding, prompt: Prompt) -> BoolArray:
     wanted = [point for point, label in zip(prompt.points, prompt.labels, strict=True) if label]
     unwanted = [point for point, label in zip(prompt.points, prompt.labels, strict=True) if not label]
     if wanted:
-        found = _around(seen.lab, wanted) & allowed
+        region = _flood(embedding.lab, wanted) & allowed
     elif prompt.box is not None:
-        found = _dominant(seen.lab, allowed)
+        region = _dominant(embedding.lab, allowed)
     else:
-        found = allowed
-    return found & ~_around(seen.lab, unwanted)
+        region = allowed
+    return region & ~_flood(embedding.lab, unwanted)
 
 
-def _around(lab: npt.NDArray[np.uint8], points: Iterable[tuple[float, float]]) -> BoolArray:
+def _flood(lab: npt.NDArray[np.uint8], points: Iterable[tuple[float, float]]) -> BoolArray:
     """The pixels connected to the clicked ones and similar to them."""
     height, width = lab.shape[:2]
     filled = np.zeros((height, width), np.bool_)

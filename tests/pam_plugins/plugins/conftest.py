@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pam_plugins import plugins
+from pam_plugins import release_model
 from pam_plugins.plugins import Plugins, get_plugins
 from tests.pam_plugins.plugins.fakes import Install, write_plugin
 
@@ -20,10 +20,10 @@ def no_plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[Plugins]:
     monkeypatch.setattr("pam_plugins.plugins.BUILTIN_PLUGINS", ())
     monkeypatch.setattr("pam_plugins.plugins.DOORS", {})
     monkeypatch.setenv("PAM_PLUGINS", "")
-    plugins._load_once.cache_clear()
+    release_model()
     get_plugins.cache_clear()
     yield get_plugins()
-    plugins._load_once.cache_clear()
+    release_model()
     get_plugins.cache_clear()
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pam_core.contracts import ModelInfo
+from pam_core.contracts import ModelInfo, Tracker
+from pam_core.errors import UnsupportedError
 from pam_core.masks import Mask
-from pam_core.questions import Generation, ImageEmbedding
+from pam_core.questions import Answer, BatchDescription, Description, ImageEmbedding, Question
 from pam_core.types import Picture, Prompt, Region
 from pam_plugins import hookimpl
 from tests.paths import ROOT
@@ -36,43 +38,40 @@ class FakeModel:
         self.info = info
         self.device = device
 
-    def embed(self, picture: Picture) -> FakeEmbedding:
-        return FakeEmbedding(picture.shape[1], picture.shape[0])
+    def embed(self, pictures: Sequence[Picture]) -> list[FakeEmbedding]:
+        return [FakeEmbedding(picture.shape[1], picture.shape[0]) for picture in pictures]
 
-    def segment(self, embedding: ImageEmbedding, prompts: Sequence[Prompt]) -> list[Region]:
+    def segment(self, prompts: Sequence[tuple[ImageEmbedding, Prompt]]) -> list[list[Region]]:
+        return [[self._whole(embedding, prompt)] for embedding, prompt in prompts]
+
+    def _whole(self, embedding: ImageEmbedding, prompt: Prompt) -> Region:
         whole = Mask.from_array(np.ones((embedding.height, embedding.width), bool))
-        return [Region(whole, self.info.ref, prompt) for prompt in prompts]
+        return Region(whole, self.info.ref, prompt)
 
-    def describe(
-        self,
-        embedding: ImageEmbedding,
-        regions: Sequence[Region],
-        tasks: Sequence[str],
-        languages: Sequence[str] = ("en",),
-        generation: Generation = Generation(),
-    ) -> list[Region]:
-        texts = {task: dict.fromkeys(languages, self.info.name) for task in tasks}
-        return [region.with_texts(texts) for region in regions]
+    def describe(self, questions: Sequence[Question]) -> Description:
+        def answer(group: Sequence[Question]) -> list[Answer]:
+            return [Answer(question, self.info.name) for question in group]
+
+        return BatchDescription(questions, answer)
+
+    def open_tracker(self) -> Tracker:
+        raise UnsupportedError(f"{self.info.name} tracks no objects.")
 
 
 class FakePlugin:
     """Lists models and counts how often each is loaded."""
 
     def __init__(self, *infos: ModelInfo) -> None:
-        self.infos = infos
+        self.infos = [replace(info, load=partial(self._load, info)) for info in infos]
         self.loads: list[str] = []
 
     @hookimpl
     def pam_models(self) -> Sequence[ModelInfo]:
         return self.infos
 
-    @hookimpl
-    def pam_load_model(self, name: str, device: str) -> FakeModel | None:
-        for info in self.infos:
-            if info.name == name:
-                self.loads.append(name)
-                return FakeModel(info, device)
-        return None
+    def _load(self, info: ModelInfo, device: str, compile: bool) -> FakeModel:
+        self.loads.append(info.name)
+        return FakeModel(info, device)
 
 
 def fake_info(name: str, rank: int = 0, missing: str | None = None) -> ModelInfo:

@@ -13,12 +13,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pam_core.contracts import Exporter, PostProcessor, RegionModel
+from pam_core.contracts import PostProcessor, RegionModel
 from pam_core.errors import PromptError, UnsupportedError
+from pam_core.questions import Question
 from pam_core.types import Perception, Prompt
 from pam_plugins import load_model, perceive
+from pam_plugins.datasets.contracts import Job, Result, SinkFormat
 from pam_plugins.options import Options
-from pam_plugins.plugins import Plugins, exporter, postprocessor, tasks
+from pam_plugins.plugins import Plugins, postprocessor, sink, tasks
 from tests.pam_plugins.plugins.fakes import ROOT, environment, write_plugin
 
 EXAMPLE = ROOT / "examples" / "pam-colour-blob"
@@ -54,7 +56,7 @@ def region_at(picture: np.ndarray, prompt: Prompt):  # type: ignore[no-untyped-d
 @pytest.mark.usefixtures("example")
 def test_its_parts_keep_the_contracts() -> None:
     assert isinstance(load_model("colour-blob"), RegionModel)
-    assert isinstance(exporter("csv"), Exporter)
+    assert isinstance(sink("csv"), SinkFormat)
     assert isinstance(postprocessor("no-specks"), PostProcessor)
     assert set(tasks()["mean-colour"].questions) == {"en", "zh"}
 
@@ -105,15 +107,18 @@ def test_a_prompt_that_leaves_nothing_gives_an_empty_region(picture: np.ndarray)
 @pytest.mark.usefixtures("example")
 def test_it_refuses_what_it_cannot_do(picture: np.ndarray) -> None:
     model = load_model("colour-blob")
-    embedding = model.embed(picture)
+    (embedding,) = model.embed([picture])
     with pytest.raises(PromptError):
-        model.segment(embedding, [Prompt.at(1, 1), Prompt.at(100, 10)])
+        model.segment([(embedding, Prompt.at(1, 1)), (embedding, Prompt.at(100, 10))])
+    ((region,),) = model.segment([(embedding, Prompt.at(1, 1))])
     with pytest.raises(UnsupportedError):
-        model.describe(embedding, [], ["label"])
+        model.describe([Question("label", "en", embedding, region)])
     with pytest.raises(UnsupportedError):
-        model.describe(embedding, [], ["mean-colour"], ["fr"])
+        model.describe([Question("mean-colour", "fr", embedding, region)])
     with pytest.raises(UnsupportedError):
-        model.segment(SimpleNamespace(width=1, height=1, nbytes=1), [])
+        model.segment([(SimpleNamespace(width=9, height=9, nbytes=1), Prompt.at(1, 1))])
+    with pytest.raises(UnsupportedError):
+        model.open_tracker()
 
 
 @pytest.mark.usefixtures("example")
@@ -129,11 +134,13 @@ def test_no_specks_drops_small_regions_only(picture: np.ndarray) -> None:
 def test_the_csv_prefers_a_label_and_has_no_row_for_a_failed_picture(tmp_path: Path, picture: np.ndarray) -> None:
     perception = perceive(picture, [Prompt.at(20, 20)], model="colour-blob", name="a,b.png")
     labelled = perception.regions[0].with_texts({"label": {"en": 'a "square"'}})
-    writer = exporter("csv").open(tmp_path)
-    writer.write(perception, picture)
-    writer.write(Perception("c.png", 100, 60, perception.model, (labelled,)), picture)
-    writer.write(Perception("lost.png", 0, 0, perception.model, error="no such file"), None)
-    writer.close()
+    others = (
+        Perception("c.png", 100, 60, perception.model, (labelled,)),
+        Perception("lost.png", 0, 0, perception.model, error="no such file"),
+    )
+    table = sink("csv").open(str(tmp_path))
+    table.write([Result(Job(Path(each.image)), each) for each in (perception, *others)])
+    table.close()
     rows = read_csv(tmp_path / "regions.csv")
     assert [(row["image"], row["label"]) for row in rows] == [("a,b.png", "#c81e1e (red)"), ("c.png", 'a "square"')]
 

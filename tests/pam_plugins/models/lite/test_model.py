@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from pam_core.contracts import RegionModel
 from pam_core.errors import UnsupportedError
+from pam_core.questions import ask, with_answers
 from pam_core.types import Prompt
 from pam_plugins.api import perceive
-from pam_plugins.models.lite import pam_load_model
+from pam_plugins.models.lite import pam_models
 from pam_plugins.models.lite.info import INFO
 from pam_plugins.models.lite.model import LiteModel, load
-from pam_plugins.models.lite.naming import MIN_DETECTION_SCORE, Detection, detected_shares
+from pam_plugins.models.lite.naming import MIN_DETECTION_SCORE, Detection, box_iou, detected_shares
 from pam_plugins.options import Options
 
 
 @pytest.fixture(scope="module")
 def model() -> LiteModel:
-    return load(torch.device("cpu"))
+    return load("cpu")
 
 
 def sign(words: str) -> np.ndarray:
@@ -33,12 +34,11 @@ def sign(words: str) -> np.ndarray:
     return picture
 
 
-def test_it_is_a_region_model_and_one_for_a_device_however_named(model: LiteModel) -> None:
+def test_it_is_a_region_model_and_its_info_brings_the_loader(model: LiteModel) -> None:
     assert isinstance(model, RegionModel)
-    assert pam_load_model("lite", "cpu") is model
-    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        assert pam_load_model("lite", "auto") is model
-    assert pam_load_model("pam", "cpu") is None
+    (info,) = pam_models()
+    assert info == INFO
+    assert info.load is not None and isinstance(info.load("cpu", False), LiteModel)
 
 
 def test_a_region_has_every_text_in_both_languages_and_says_which_model_gave_it(model: LiteModel) -> None:
@@ -57,14 +57,15 @@ def test_a_region_has_every_text_in_both_languages_and_says_which_model_gave_it(
 
 def test_an_object_too_unsure_to_be_named_says_which_mask_a_click_means(model: LiteModel) -> None:
     """The box must reach the segmenter with its bare score: as a name it has no weight at all."""
-    seen = model.embed(sign("STOP"))
-    click = Prompt.at(120, 100)
-    ((first, second, _),) = model.alternatives(replace(seen, detections=()), [click])
-    unsure = Detection(second.box, MIN_DETECTION_SCORE, model.nouns.coco[0])
-    assert not detected_shares(second.box, [unsure])
-    (found,) = model.segment(replace(seen, detections=(unsure,)), [click])
-    assert first.mask != second.mask
-    assert found.mask == second.mask
+    (embedding,) = model.embed([sign("STOP")])
+    click, whole_sign = Prompt.at(120, 100), (60.0, 60.0, 420.0, 180.0)
+    unsure = Detection(whole_sign, MIN_DETECTION_SCORE, model.nouns.coco[0])
+    assert not detected_shares(whole_sign, [unsure])
+    ((without,), (with_box,)) = model.segment(
+        [(replace(embedding, detections=()), click), (replace(embedding, detections=(unsure,)), click)]
+    )
+    assert box_iou(without.box, whole_sign) < 0.5
+    assert box_iou(with_box.box, whole_sign) > 0.9
 
 
 def test_what_is_written_on_a_region_is_read(model: LiteModel) -> None:
@@ -91,11 +92,21 @@ def test_a_task_that_cannot_be_done_here_is_refused_before_any_work(
 
 
 def test_an_embedding_of_another_model_is_refused(model: LiteModel) -> None:
-    with pytest.raises(UnsupportedError, match=r"Got an embedding of object"):
-        model.segment(object(), [Prompt.at(1, 1)])  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedError, match="Got an embedding of SimpleNamespace"):
+        model.segment([(SimpleNamespace(width=9, height=9, nbytes=1), Prompt.at(1, 1))])
 
 
 def test_pictures_of_one_pixel_and_of_one_colour_are_answered(model: LiteModel) -> None:
     for picture in (np.zeros((1, 1, 3), np.uint8), np.full((70, 90, 3), 255, np.uint8)):
         region = perceive(picture, [Prompt.at(0, 0)], model=model).regions[0]
         assert region.text("brief").endswith(".")
+
+
+def test_a_region_asked_alone_and_in_company_without_neighbours_reads_the_same(model: LiteModel) -> None:
+    """Questions bring their context: who is described in the same batch changes nothing."""
+    (embedding,) = model.embed([sign("STOP")])
+    prompts = [Prompt(box=(60, 60, 420, 180)), Prompt.at(20, 20)]
+    regions = [found[0] for found in model.segment([(embedding, prompt) for prompt in prompts])]
+    alone = [with_answers([region], model.describe(ask(embedding, [region], ["detailed"])))[0] for region in regions]
+    separate = [question for region in regions for question in ask(embedding, [region], ["detailed"])]
+    assert with_answers(regions, model.describe(separate)) == alone

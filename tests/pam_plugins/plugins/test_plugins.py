@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pam_core.types import Task
 from pam_plugins import hookimpl, plugins
 from pam_plugins.plugins import Plugins, PluginStatus
 from tests.pam_plugins.plugins.fakes import FakePlugin, Install, fake_info
@@ -20,7 +21,7 @@ from pam_plugins import hookimpl
 def pam_tasks():
     return [Task("{task}", "for a test")]
 """
-BUILTIN = ["tasks", "lite", "pam", "everything", "exporters", "stores"]
+BUILTIN = ["builtin", "lite", "pam"]
 MODELS = {"lite", "pam-3b", "pam-1.5b"}
 
 
@@ -35,23 +36,23 @@ def task_names(plugins: Plugins) -> set[str]:
 
 def test_what_is_built_in_comes_first_and_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAM_PLUGINS", "")
-    plugins = Plugins()
-    built_in = [status for status in plugins.statuses if status.source == "built in"]
-    assert [status.name for status in built_in] == BUILTIN == [s.name for s in plugins.statuses][: len(BUILTIN)]
+    loaded = Plugins()
+    built_in = [status for status in loaded.statuses if status.source == "built in"]
+    assert [status.name for status in built_in] == BUILTIN == [s.name for s in loaded.statuses][: len(BUILTIN)]
     assert all(status.loaded and status.error is None and status.hooks for status in built_in)
-    assert task_names(plugins) == {"label", "explanation", "brief", "detailed", "text"}
-    assert {info.name for group in plugins.manager.hook.pam_models() for info in group} == MODELS
+    assert task_names(loaded) == {"label", "explanation", "brief", "detailed", "text"}
+    assert {info.name for group in loaded.manager.hook.pam_models() for info in group} == MODELS
 
 
 def test_an_installed_plugin_is_found_with_its_hooks_and_where_it_is_from(install: Install) -> None:
     install("good", GOOD.format(task="extra"), "some-distribution")
-    plugins = Plugins()
-    assert status(plugins, "good") == PluginStatus("good", "some-distribution 1.0", True, ("pam_tasks",))
-    assert "extra" in task_names(plugins)
+    loaded = Plugins()
+    assert status(loaded, "good") == PluginStatus("good", "some-distribution 1.0", True, ("pam_tasks",))
+    assert "extra" in task_names(loaded)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "loaded"),
+    ("wanted", "names"),
     [
         (None, {"one", "two", "three"}),
         ("two", {"two"}),
@@ -62,19 +63,19 @@ def test_an_installed_plugin_is_found_with_its_hooks_and_where_it_is_from(instal
     ],
 )
 def test_pam_plugins_limits_the_installed_ones(
-    install: Install, monkeypatch: pytest.MonkeyPatch, wanted: str | None, loaded: set[str]
+    install: Install, monkeypatch: pytest.MonkeyPatch, wanted: str | None, names: set[str]
 ) -> None:
     for name in ("one", "two", "three"):
         install(name, GOOD.format(task=name))
     if wanted is not None:
         monkeypatch.setenv("PAM_PLUGINS", wanted)
-    plugins = Plugins()
-    ours = [status for status in plugins.statuses if status.name in ("one", "two", "three")]
+    loaded = Plugins()
+    ours = [status for status in loaded.statuses if status.name in ("one", "two", "three")]
     assert {status.name for status in ours} == {"one", "two", "three"}, "those left out are reported all the same"
-    assert {status.name for status in ours if status.loaded} == loaded
+    assert {status.name for status in ours if status.loaded} == names
     assert all(status.error is None for status in ours)
-    assert task_names(plugins) & {"one", "two", "three"} == loaded
-    assert {status.name for status in plugins.statuses if status.source == "built in"} == set(BUILTIN)
+    assert task_names(loaded) & {"one", "two", "three"} == names
+    assert {status.name for status in loaded.statuses if status.source == "built in"} == set(BUILTIN)
 
 
 def test_a_plugin_left_out_is_not_even_imported(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,15 +97,15 @@ def test_a_plugin_left_out_is_not_even_imported(install: Install, monkeypatch: p
 def test_a_plugin_that_does_not_import_is_named_and_the_rest_works(install: Install, code: str, error: str) -> None:
     install("broken", code)
     install("good", GOOD.format(task="extra"))
-    plugins = Plugins()
-    broken = status(plugins, "broken")
+    loaded = Plugins()
+    broken = status(loaded, "broken")
     assert not broken.loaded
     assert broken.hooks == ()
     assert broken.error is not None
     assert broken.error.startswith(error)
-    assert status(plugins, "good").loaded
-    assert "extra" in task_names(plugins)
-    assert {info.name for group in plugins.manager.hook.pam_models() for info in group} == MODELS
+    assert status(loaded, "good").loaded
+    assert "extra" in task_names(loaded)
+    assert {info.name for group in loaded.manager.hook.pam_models() for info in group} == MODELS
 
 
 def test_an_entry_point_without_its_module_is_named(install: Install, tmp_path: Path) -> None:
@@ -138,13 +139,13 @@ def {name}():
 )
 def test_a_misspelt_hook_is_named_and_nothing_of_the_plugin_stays(install: Install, name: str, options: str) -> None:
     install("misspelt", MISSPELT.format(name=name, options=options))
-    plugins = Plugins()
-    found = status(plugins, "misspelt")
+    loaded = Plugins()
+    found = status(loaded, "misspelt")
     assert not found.loaded
     assert found.error is not None
     assert (name if not options else "pam_modells") in found.error
-    assert not plugins.manager.has_plugin("misspelt")
-    assert len(plugins.manager.hook.pam_tasks()) == 1, "only the built-in plugin is left"
+    assert not loaded.manager.has_plugin("misspelt")
+    assert len(loaded.manager.hook.pam_tasks()) == 1, "only the built-in plugin is left"
 
 
 @pytest.mark.parametrize(
@@ -167,11 +168,11 @@ from pam_core.types import Task
 from pam_plugins import hookimpl
 
 @hookimpl
-def pam_exporters():
+def pam_sinks():
     return []
 
 @hookimpl
-def pam_load_model(name, gadget):
+def pam_perceived(perception, gadget):
     return None
 
 @hookimpl
@@ -182,40 +183,40 @@ def pam_tasks():
 
 def test_a_hook_with_a_wrong_argument_is_named_and_nothing_of_the_plugin_stays(install: Install) -> None:
     install("wrong", WRONG_ARGUMENT)
-    plugins = Plugins()
-    found = status(plugins, "wrong")
+    loaded = Plugins()
+    found = status(loaded, "wrong")
     assert not found.loaded
     assert found.error is not None
-    assert "pam_load_model" in found.error
+    assert "pam_perceived" in found.error
     assert "gadget" in found.error
-    assert not plugins.manager.has_plugin("wrong")
-    assert "from-a-failed-plugin" not in task_names(plugins)
-    assert len(plugins.manager.hook.pam_exporters()) == 1
+    assert not loaded.manager.has_plugin("wrong")
+    assert "from-a-failed-plugin" not in task_names(loaded)
+    assert len(loaded.manager.hook.pam_sinks()) == 1
 
 
 def test_of_two_installed_plugins_with_one_name_the_second_is_refused(install: Install) -> None:
     install("twin", GOOD.format(task="first"), "test-a")
     install("twin", GOOD.format(task="second"), "test-b")
-    plugins = Plugins()
-    twins = [status for status in plugins.statuses if status.name == "twin"]
+    loaded = Plugins()
+    twins = [status for status in loaded.statuses if status.name == "twin"]
     assert sorted(status.loaded for status in twins) == [False, True]
     (refused,) = [status for status in twins if not status.loaded]
     assert refused.error is not None
     assert "already registered" in refused.error
-    assert len(task_names(plugins) & {"first", "second"}) == 1
+    assert len(task_names(loaded) & {"first", "second"}) == 1
 
 
 def test_an_installed_plugin_cannot_take_the_place_of_a_built_in_one(install: Install) -> None:
     install("lite", "")
-    plugins = Plugins()
-    assert [status.loaded for status in plugins.statuses if status.name == "lite"] == [True, False]
-    assert {info.name for group in plugins.manager.hook.pam_models() for info in group} == MODELS
+    loaded = Plugins()
+    assert [status.loaded for status in loaded.statuses if status.name == "lite"] == [True, False]
+    assert {info.name for group in loaded.manager.hook.pam_models() for info in group} == MODELS
 
 
 def test_registered_is_there_for_the_length_of_the_block(no_plugins: Plugins) -> None:
     with no_plugins.registered(FakePlugin(fake_info("visitor")), "guest"):
         assert status(no_plugins, "guest").loaded
-        assert status(no_plugins, "guest").hooks == ("pam_load_model", "pam_models")
+        assert status(no_plugins, "guest").hooks == ("pam_models",)
         assert plugins.load_model("visitor").info.name == "visitor"
     assert no_plugins.statuses == []
     assert not no_plugins.manager.has_plugin("guest")
@@ -251,46 +252,93 @@ def test_registered_refuses_a_misspelt_hook(no_plugins: Plugins) -> None:
     assert not no_plugins.manager.has_plugin("guest")
 
 
-def test_a_wrapper_is_refused_and_nothing_of_it_stays(no_plugins: Plugins) -> None:
-    class Wrapping:
+class Wrapping:
+    """Puts the tasks of others into capitals."""
+
+    @hookimpl(wrapper=True)
+    def pam_tasks(self):  # type: ignore[no-untyped-def]
+        results = yield
+        return [[Task(task.name.upper(), task.description) for task in result] for result in results]
+
+
+class TwoTasks:
+    @hookimpl
+    def pam_tasks(self) -> list[Task]:
+        return [Task("one", "first"), Task("two", "second")]
+
+
+class Failing:
+    @hookimpl
+    def pam_tasks(self):  # type: ignore[no-untyped-def]
+        yield 1 / 0
+
+
+def test_a_wrapper_wraps_the_calls_of_all_others(no_plugins: Plugins) -> None:
+    class More:
+        @hookimpl
+        def pam_tasks(self) -> list[Task]:
+            return [Task("three", "third")]
+
+    with (
+        no_plugins.registered(TwoTasks(), "two"),
+        no_plugins.registered(Wrapping(), "wrapper"),
+        no_plugins.registered(More(), "more"),
+    ):
+        assert list(plugins.tasks()) == ["ONE", "TWO", "THREE"]
+        assert all(status.error is None for status in no_plugins.statuses)
+
+
+def test_a_wrapper_disturbs_no_plugin_that_works_beside_one_that_fails(no_plugins: Plugins) -> None:
+    with (
+        no_plugins.registered(Failing(), "failing"),
+        no_plugins.registered(Wrapping(), "wrapper"),
+        no_plugins.registered(TwoTasks(), "two"),
+    ):
+        assert list(plugins.tasks()) == ["ONE", "TWO"]
+        assert status(no_plugins, "failing").error == "pam_tasks raised ZeroDivisionError: division by zero"
+        assert status(no_plugins, "wrapper").error is None
+
+
+def test_a_wrapper_that_fails_is_the_one_reported(no_plugins: Plugins) -> None:
+    class BadWrapper:
         @hookimpl(wrapper=True)
         def pam_tasks(self):  # type: ignore[no-untyped-def]
-            return (yield)
+            yield
+            raise KeyError("bad wrapper")
 
-    with pytest.raises(ValueError, match="wrappers are not supported"), no_plugins.registered(Wrapping(), "guest"):
-        pytest.fail("a wrapper was taken")
-    assert not no_plugins.manager.has_plugin("guest")
+    with no_plugins.registered(TwoTasks(), "two"), no_plugins.registered(BadWrapper(), "wrapper"):
+        assert plugins.tasks() == {}
+        assert status(no_plugins, "two").error is None
+        assert "bad wrapper" in str(status(no_plugins, "wrapper").error)
 
 
-def test_a_hook_that_raises_is_told_once_and_seen_in_the_status(
+def test_a_hook_that_raises_is_logged_once_and_seen_in_the_status(
     no_plugins: Plugins, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Failing:
-        @hookimpl
-        def pam_tasks(self):  # type: ignore[no-untyped-def]
-            yield 1 / 0
-
     with no_plugins.registered(Failing(), "guest"):
-        assert no_plugins.things("pam_tasks") == no_plugins.things("pam_tasks") == []
+        assert no_plugins.call("pam_tasks") == no_plugins.call("pam_tasks") == []
         assert status(no_plugins, "guest").error == "pam_tasks raised ZeroDivisionError: division by zero"
     assert len(caplog.records) == 1
 
 
 def test_the_doors_are_loaded_by_name_whatever_pam_plugins_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAM_PLUGINS", "")
-    assert status(Plugins(), "fiftyone") == PluginStatus("fiftyone", "a door", True, ("pam_commands", "pam_stores"))
+    assert status(Plugins(), "fiftyone") == PluginStatus(
+        "fiftyone", "a door", True, ("pam_commands", "pam_sinks", "pam_sources")
+    )
 
 
 def test_a_door_that_does_not_load_takes_nothing_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pam_plugins.plugins.DOORS", {"shut": "no_such_package.commands"})
-    plugins = Plugins()
-    assert "no_such_package" in str(status(plugins, "shut").error) and not status(plugins, "shut").loaded
-    assert status(plugins, "lite").loaded
+    loaded = Plugins()
+    assert "no_such_package" in str(status(loaded, "shut").error) and not status(loaded, "shut").loaded
+    assert status(loaded, "lite").loaded
 
 
 def test_the_command_line_of_the_doors_imports_no_host() -> None:
     code = (
-        "import sys; from pam_plugins.cli import app, get_plugins; get_plugins().tell('pam_commands', app=app);"
+        "import sys; from pam_plugins.cli import app; from pam_plugins.plugins import announce;"
+        "announce('pam_commands', app=app);"
         "print([group.name for group in app.registered_groups], 'fiftyone' in sys.modules, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

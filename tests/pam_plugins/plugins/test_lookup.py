@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
+from pam_core.contracts import ModelInfo
+from pam_core.engine.cache import shared_cache
 from pam_core.errors import NotFoundError
 from pam_core.types import Perception, Prompt, Task
-from pam_plugins import hookimpl, perceive, plugins
+from pam_plugins import hookimpl, perceive, plugins, release_model
 from pam_plugins.plugins import Plugins
 from tests.pam_plugins.plugins.fakes import FakePlugin, fake_info
 
@@ -77,7 +82,8 @@ def test_an_unknown_model_names_those_there_are(no_plugins: Plugins) -> None:
         (plugins.resolve_model, "model"),
         (plugins.proposer, "proposer"),
         (plugins.postprocessor, "post-processor"),
-        (plugins.exporter, "exporter"),
+        (plugins.source, "kind of source"),
+        (plugins.sink, "kind of sink"),
     ],
 )
 def test_an_unknown_name_says_what_kind_of_thing_it_was_and_where_to_look(no_plugins: Plugins, ask, kind) -> None:  # type: ignore[no-untyped-def]
@@ -88,26 +94,59 @@ def test_an_unknown_name_says_what_kind_of_thing_it_was_and_where_to_look(no_plu
     assert "`pam " in text
 
 
-def test_a_model_is_loaded_once_for_each_device(no_plugins: Plugins) -> None:
+def test_a_model_is_loaded_once_for_each_device_however_it_is_spelled(
+    no_plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     plugin = FakePlugin(fake_info("a", 1), fake_info("b"))
     with no_plugins.registered(plugin, "fakes"):
-        loaded = plugins.load_model("a", "cpu")
-        assert plugins.load_model("a", "cpu") is loaded
-        assert plugins.load_model("auto", "cpu") is loaded
-        assert plugins.load_model("b", "cpu") is not loaded
-        assert plugin.loads == ["a", "b"]
-        assert plugins.load_model("a", "cuda").device == "cuda"  # type: ignore[attr-defined]
-        assert plugin.loads == ["a", "b", "a"]
+        first = plugins.load_model("a", "cuda")
+        assert first.device == "cuda:0"  # type: ignore[attr-defined]
+        assert plugins.load_model("a", "auto") is plugins.load_model("auto", "cuda:0") is first
+        assert plugin.loads == ["a"]
+        others = [plugins.load_model("b", "cuda"), plugins.load_model("a", "cuda:1"), plugins.load_model("a", "cpu")]
+        assert plugin.loads == ["a", "b", "a", "a"]
+        assert len({id(model) for model in (first, *others)}) == 4
+
+
+def test_a_model_that_nobody_holds_is_gone_and_its_embeddings_too(no_plugins: Plugins) -> None:
+    plugin = FakePlugin(fake_info("a"))
+    shared_cache.clear()
+    with no_plugins.registered(plugin, "fakes"):
+        model = plugins.load_model("a")
+        perceive(np.zeros((4, 6, 3), np.uint8), [Prompt.at(1, 1)], model=model)
+        assert shared_cache.stats.entries == 1
+        gone = weakref.ref(model)
+        del model
+        gc.collect()
+        assert gone() is None
+        assert shared_cache.stats.entries == 0
+        again = plugins.load_model("a")
+        assert plugin.loads == ["a", "a"]
+        assert plugins.load_model("a") is again
+
+
+def test_perceive_keeps_the_model_it_was_given_by_name_until_it_is_released(no_plugins: Plugins) -> None:
+    plugin = FakePlugin(fake_info("a"))
+    picture = np.zeros((4, 6, 3), np.uint8)
+    with no_plugins.registered(plugin, "fakes"):
+        for _ in range(2):
+            perceive(picture, [Prompt.at(1, 1)], model="a")
+        assert plugin.loads == ["a"]
+        release_model()
+        gc.collect()
+        perceive(picture, [Prompt.at(1, 1)], model="a")
+        assert plugin.loads == ["a", "a"]
 
 
 def test_a_load_that_failed_is_tried_again(no_plugins: Plugins) -> None:
     class Moody(FakePlugin):
-        @hookimpl
-        def pam_load_model(self, name: str, device: str):  # type: ignore[no-untyped-def]
+        def _load(self, info: ModelInfo, device: str, compile: bool):  # type: ignore[no-untyped-def]
             if not self.loads:
                 self.loads.append("failed")
                 raise OSError("the disk was asleep")
-            return super().pam_load_model(name, device)
+            return super()._load(info, device, compile)
 
     with no_plugins.registered(Moody(fake_info("a")), "fakes"):
         with pytest.raises(OSError, match="asleep"):
@@ -115,7 +154,7 @@ def test_a_load_that_failed_is_tried_again(no_plugins: Plugins) -> None:
         assert plugins.load_model("a").info.name == "a"
 
 
-def test_a_plugin_that_lists_a_model_and_does_not_load_it_is_told_of(no_plugins: Plugins) -> None:
+def test_a_model_listed_without_a_loader_is_reported(no_plugins: Plugins) -> None:
     class Boaster:
         @hookimpl
         def pam_models(self):  # type: ignore[no-untyped-def]
@@ -123,8 +162,7 @@ def test_a_plugin_that_lists_a_model_and_does_not_load_it_is_told_of(no_plugins:
 
     with (
         no_plugins.registered(Boaster(), "boaster"),
-        no_plugins.registered(FakePlugin(fake_info("real")), "fakes"),
-        pytest.raises(NotFoundError, match="lists the model 'hot air' and does not load it"),
+        pytest.raises(NotFoundError, match="'hot air' is listed without a way to load it"),
     ):
         plugins.load_model("hot air")
 
@@ -178,7 +216,7 @@ def test_perceive_tells_plugins_what_was_perceived(no_plugins: Plugins) -> None:
 FAILING = [
     ("pam_models", lambda: plugins.load_model("real")),
     ("pam_tasks", plugins.tasks),
-    ("pam_exporters", plugins.exporters),
+    ("pam_sinks", plugins.sinks),
     ("pam_perceived", lambda: perceive(np.zeros((4, 6, 3), np.uint8), [Prompt.at(1, 1)], model="real")),
 ]
 
