@@ -79,6 +79,8 @@ class Plugins:
         """Register a plugin or, where something about it is wrong, nothing of it."""
         if self.manager.has_plugin(name):
             raise ValueError(f"a plugin called {name!r} is already registered; uninstall one of the two")
+        if getattr(plugin, "__hash__", None) is None:
+            raise ValueError(f"got a {type(plugin).__name__}; wanted a plugin that is hashable, such as a module")
         try:
             self.manager.register(plugin, name)
             self.manager.check_pending()

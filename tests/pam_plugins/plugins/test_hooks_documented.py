@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,11 +18,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from pam_core.contracts import Exporter, ModelInfo, PostProcessor, Proposer, RegionModel
-from pam_core.errors import DatasetError, UnsupportedError
+from pam_core.contracts import ModelInfo, PostProcessor, Proposer, RegionModel
+from pam_core.errors import DatasetError
 from pam_core.types import Feedback, Perception, Prompt, Task, Verdict
 from pam_plugins import hookspecs, perceive, plugins
-from pam_plugins.datasets.contracts import Store
+from pam_plugins.datasets.contracts import Job, Result, SinkFormat, SourceFormat
 from pam_plugins.plugins import Plugins
 from tests.pam_plugins.plugins.fakes import ROOT, FakeModel, FakePlugin, fake_info
 
@@ -87,8 +88,8 @@ def differences(document: str) -> list[str]:
 
 
 def test_there_are_hooks_to_describe() -> None:
-    assert len(specified()) == 10
-    assert specified()["pam_load_model"] == ("name", "device", "compile")
+    assert len(specified()) == 9
+    assert specified()["pam_feedback"] == ("feedback",)
 
 
 def test_the_document_describes_the_hooks_there_are() -> None:
@@ -99,12 +100,7 @@ def test_the_document_describes_the_hooks_there_are() -> None:
     ("old", "new", "complaint"),
     [
         ("### pam_tasks()", "### tasks", "pam_tasks is not described"),
-        ("### pam_load_model(name, device, compile)", "### pam_load_model(name)", "pam_load_model is described with"),
-        (
-            "### pam_load_model(name, device, compile)",
-            "### pam_load_model(device, name)",
-            "pam_load_model is described with",
-        ),
+        ("### pam_feedback(feedback)", "### pam_feedback(verdict)", "pam_feedback is described with"),
         ("### pam_tasks()", "### pam_frames(frame)\n\n### pam_tasks()", "pam_frames is mentioned and is no hook"),
         ("### pam_tasks()", "See `pam_percieved`.\n\n### pam_tasks()", "pam_percieved is mentioned and is no hook"),
         ("### pam_tasks()", "### pam_tasks()\n\n### pam_tasks()", "pam_tasks is described twice"),
@@ -156,8 +152,8 @@ def example_of(hook: str) -> str:
         ("pam_tasks", Task),
         ("pam_proposers", Proposer),
         ("pam_postprocessors", PostProcessor),
-        ("pam_exporters", Exporter),
-        ("pam_stores", Store),
+        ("pam_sources", SourceFormat),
+        ("pam_sinks", SinkFormat),
     ],
 )
 def test_examples_that_list_things_list_the_right_things(hook: str, kind: type, run_code: Any) -> None:
@@ -173,16 +169,12 @@ def perception() -> Perception:
     return perceive(picture, [Prompt.at(1, 1)], model=model, name="a.png")
 
 
-def test_the_example_of_pam_load_model_leaves_other_models_alone(run_code: Any) -> None:
-    assert run_code(example_of("pam_load_model")).pam_load_model("another", "cpu") is None
-
-
 def test_the_example_of_pam_proposers_proposes(run_code: Any, no_plugins: Plugins) -> None:
     fakes = FakePlugin(fake_info("fake"))
     with no_plugins.registered(fakes, "fakes"):
         (proposer,) = run_code(example_of("pam_proposers")).pam_proposers()
         model = plugins.load_model("fake")
-        (region,) = proposer.propose(model, model.embed(np.zeros((4, 6, 3), np.uint8)))
+        (region,) = proposer.propose(model, model.embed([np.zeros((4, 6, 3), np.uint8)])[0])
     assert region.prompt == Prompt.at(3, 2)
 
 
@@ -192,24 +184,25 @@ def test_the_example_of_pam_postprocessors_processes(run_code: Any, perception: 
     assert [region.label for region in step.process(perception).regions] == ["fake"]
 
 
-def test_the_example_of_pam_exporters_exports(run_code: Any, perception: Perception, tmp_path: Any) -> None:
-    (exporter,) = run_code(example_of("pam_exporters")).pam_exporters()
-    writer = exporter.open(tmp_path)
-    writer.write(perception, None)
-    writer.close()
-    assert (tmp_path / "labels.txt").read_text(encoding="utf-8") == "a.png: Fake\n"
+def test_the_example_of_pam_sinks_writes(run_code: Any, perception: Perception, tmp_path: Path) -> None:
+    (format,) = run_code(example_of("pam_sinks")).pam_sinks()
+    sink = format.open(str(tmp_path / "new"))
+    sink.write([Result(Job(Path("a.png")), perception)])
+    sink.close()
+    assert (tmp_path / "new" / "labels.txt").read_text(encoding="utf-8") == "a.png: Fake\n"
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="cannot be written"):
+        format.open(str(tmp_path / "file"))
 
 
-def test_the_example_of_pam_stores_is_a_source(run_code: Any, tmp_path: Any) -> None:
-    (store,) = run_code(example_of("pam_stores")).pam_stores()
+def test_the_example_of_pam_sources_is_a_source(run_code: Any, tmp_path: Path) -> None:
+    (format,) = run_code(example_of("pam_sources")).pam_sources()
     with pytest.raises(DatasetError, match=r"none\.txt: No such file"):
-        store.source(str(tmp_path / "none.txt"))
+        format.open(str(tmp_path / "none.txt"))
     (tmp_path / "list.txt").write_text("a.png\nb.png\n", encoding="utf-8")
-    source = store.source(str(tmp_path / "list.txt"))
+    source = format.open(str(tmp_path / "list.txt"))
     assert len(source) == 2
     assert [job.id for job in source.jobs()] == ["a.png", "b.png"]
-    with pytest.raises(UnsupportedError, match="source only"):
-        store.sink("list.txt")
 
 
 def test_the_example_of_pam_perceived_tells(
@@ -221,7 +214,7 @@ def test_the_example_of_pam_perceived_tells(
 
 
 def test_the_example_of_pam_feedback_writes(
-    run_code: Any, perception: Perception, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    run_code: Any, perception: Perception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     module = run_code(example_of("pam_feedback"))
@@ -230,7 +223,7 @@ def test_the_example_of_pam_feedback_writes(
     assert (row["image"], row["verdict"], row["region"]["area"]) == ("a.png", "accepted", 24)
 
 
-def test_the_example_of_pam_commands_adds_a_command(run_code: Any, perception: Perception, tmp_path: Any) -> None:
+def test_the_example_of_pam_commands_adds_a_command(run_code: Any, perception: Perception, tmp_path: Path) -> None:
     app = typer.Typer()
     app.callback()(lambda: None)
     run_code(example_of("pam_commands")).pam_commands(app)
