@@ -26,8 +26,8 @@ from pam_core.pam import generation as decoding
 from pam_core.pam import image_model as image
 from pam_core.pam.checkpoint import read_tokenizer
 from pam_core.pam.config import RELEASED
-from pam_core.pam.image_model import PamImageModel
 from pam_core.pam.model import PamModel
+from pam_core.pam.region_model import PamRegionModel
 from pam_core.pam.weights import empty_weights
 from pam_core.questions import Generation
 from pam_core.types import Prompt
@@ -110,7 +110,7 @@ def main() -> None:
     model = random_model(args.size, torch.bfloat16 if args.bf16 else torch.float32)
     asked = {f"question {number}": {"en": f"Provide answer {number}."} for number in range(args.questions)}
     info = ModelInfo("pam", "random", "", "", {task: frozenset({"en"}) for task in asked})
-    pam = PamImageModel(model, info, asked)
+    pam = PamRegionModel(model, info, asked)
 
     phases = Phases()
     phases.watch(pam, "embed", "image encoder")

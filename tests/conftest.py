@@ -23,7 +23,7 @@ settings.load_profile("patient")
 @pytest.fixture(scope="session")
 def tiny() -> PamModel:
     """The tiny PAM of tests/parity, loaded once; not to be changed."""
-    from pam_core.pam.model import PamModel
+    from pam_core.pam.checkpoint import load_pretrained
     from tests.tiny_pam import FOLDER
 
-    return PamModel.from_pretrained(FOLDER)
+    return load_pretrained(FOLDER)

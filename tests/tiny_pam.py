@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from pam_core.contracts import ModelInfo
-from pam_core.pam.image_model import DEFAULT_BUDGET, PamImageModel
+from pam_core.pam.description import DEFAULT_BUDGET
 from pam_core.pam.model import PamModel
-from pam_core.pam.video_model import PamVideoModel
+from pam_core.pam.region_model import PamRegionModel
 from pam_core.tasks import BUILTIN_TASKS
 from pam_core.types import Picture, Prompt
 from pam_core.video import Frame
@@ -17,7 +17,7 @@ from tests.paths import PARITY
 FOLDER = PARITY
 BOTH = frozenset({"en", "zh"})
 QUESTIONS = {task.name: task.questions for task in BUILTIN_TASKS}
-INFO = ModelInfo("tiny", "1", "a tiny PAM with random weights", "none", dict.fromkeys(QUESTIONS, BOTH))
+INFO = ModelInfo("tiny", "1", "a tiny PAM with random weights", "none", dict.fromkeys(QUESTIONS, BOTH), video=True)
 
 EIGHT = (
     Prompt.at(20, 20),
@@ -36,12 +36,8 @@ def picture(name: str = "image.png") -> Picture:
     return np.array(Image.open(FOLDER / "inputs" / name).convert("RGB"))
 
 
-def region_model(model: PamModel, budget: int = DEFAULT_BUDGET) -> PamImageModel:
-    return PamImageModel(model, INFO, QUESTIONS, budget)
-
-
-def video_model(model: PamModel, budget: int = DEFAULT_BUDGET) -> PamVideoModel:
-    return PamVideoModel(model, INFO, QUESTIONS, budget)
+def region_model(model: PamModel, budget: int = DEFAULT_BUDGET) -> PamRegionModel:
+    return PamRegionModel(model, INFO, QUESTIONS, budget)
 
 
 def frame(index: int) -> Frame:

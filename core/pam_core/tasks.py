@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from pam_core.types import Task
 
+CLIP_TASK = "video"
+"""The task of a question about a clip."""
+
 VIDEO_QUESTIONS = {
     "en": "Provide a caption for this subject in this video.\nPrevious caption: {history}",
     "zh": "对该视频中的目标对象提供一个描述。\n历史描述：{history}",

@@ -53,16 +53,21 @@ def released_key(name: str) -> str:
     return next(released + name.removeprefix(ours) for released, ours in PREFIXES if name.startswith(ours))
 
 
-def load(
+def load_pretrained(
     source: str | Path,
     *,
-    subfolder: str | None,
-    revision: str | None,
-    sam2: str | Path | None,
-    device: torch.device,
-    dtype: torch.dtype | None,
+    subfolder: str | None = None,
+    revision: str | None = None,
+    sam2: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> PamModel:
-    """See `PamModel.from_pretrained`. Without `dtype`, the weights stay as they are in the file."""
+    """Load a checkpoint: a local folder, or a repository that `pam download` fetched. Raises CheckpointError.
+
+    `sam2` is a separate file of SAM 2 weights, for checkpoints that hold none. Without `dtype`, the weights stay as
+    they are in the file.
+    """
+    device = torch.device(device)
     folder = find(source, subfolder, revision)
     with _within_memory(folder, device), WeightFiles.in_folder(folder) as weights:
         shapes = weights.shapes()
@@ -230,10 +235,10 @@ def _assign(model: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(module, leaf, nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor)
 
 
-def save(model: PamModel, folder: Path, max_shard_size: str) -> None:
-    """See `PamModel.save_pretrained`."""
+def save_pretrained(model: PamModel, folder: str | Path, max_shard_size: str = "5GB") -> None:
+    """Write a folder in the released layout, as safetensors. Raises CheckpointError."""
     weights = {released_key(name): tensor for name, tensor in model.state_dict().items()}
-    write(folder, weights, model.tokenizer, model.config.to_json(), model.generation, max_shard_size)
+    write(Path(folder), weights, model.tokenizer, model.config.to_json(), model.generation, max_shard_size)
 
 
 def write(

@@ -1,12 +1,11 @@
 """PamModel: SAM 2, the Semantic Perceiver, projectors and a language model put together (arXiv 2506.05302).
 
 One region at a time is what the parts work on; everything here takes a batch of them. Files are read and written by
-`checkpoint`; how answers are generated is in `pam_core.inference`.
+`checkpoint`; answers are decoded by `generation`.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,33 +42,6 @@ class PamModel(nn.Module):
         self.generation: dict[str, Any] = {}
         self.revision = "random"
         self.vision.requires_grad_(False)  # frozen in training, as in the paper
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        *,
-        subfolder: str | None = None,
-        revision: str | None = None,
-        sam2: str | Path | None = None,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> PamModel:
-        """Load a checkpoint: a local folder, or a repository that `pam download` fetched. Raises CheckpointError.
-
-        `sam2` is a separate file of SAM 2 weights, for checkpoints that hold none.
-        """
-        from pam_core.pam import checkpoint
-
-        return checkpoint.load(
-            source, subfolder=subfolder, revision=revision, sam2=sam2, device=torch.device(device), dtype=dtype
-        )
-
-    def save_pretrained(self, folder: str | Path, max_shard_size: str = "5GB") -> None:
-        """Write a folder in the released layout, as safetensors. Raises CheckpointError."""
-        from pam_core.pam import checkpoint
-
-        checkpoint.save(self, Path(folder), max_shard_size)
 
     @property
     def device(self) -> torch.device:

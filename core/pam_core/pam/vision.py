@@ -51,6 +51,19 @@ class ImageFeatures:
     def nbytes(self) -> int:
         return sum(part.nbytes for part in (*self.fine, self.coarse, self.position))
 
+    def split(self) -> list[ImageFeatures]:
+        """The features of each picture by itself, as copies: one that is kept does not keep the batch."""
+        if len(self.coarse) == 1:
+            return [self]
+        rows = [slice(row, row + 1) for row in range(len(self.coarse))]
+        first, second = self.fine
+        return [
+            ImageFeatures(
+                (first[row].clone(), second[row].clone()), self.coarse[row].clone(), self.position[row].clone()
+            )
+            for row in rows
+        ]
+
 
 @dataclass(frozen=True)
 class PromptTensors:

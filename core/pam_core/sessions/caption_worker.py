@@ -1,4 +1,4 @@
-"""CaptionWorker of events, made in one thread of their own: nobody who follows objects waits for words."""
+"""Captions of events, made in one thread of their own: tracking never waits for texts."""
 
 from __future__ import annotations
 
@@ -7,46 +7,48 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pam_core.questions import Clip, Generation
-from pam_core.video import Fault, SessionResult, TrackEvent, VideoModel
+from pam_core.contracts import RegionModel
+from pam_core.questions import Answer, Clip, Generation, Question
+from pam_core.tasks import CLIP_TASK
+from pam_core.video import Fault, SessionResult, TrackEvent
 
 
 @dataclass(frozen=True)
 class _CaptionRequest:
     """An event that waits for its caption; without a clip it passes in its turn, without texts.
 
-    Without an event: the object is over, and what was said of it is forgotten.
+    Without an event: the track is over, and its last caption is forgotten.
     """
 
     track_id: int
     event: TrackEvent | None = None
     clip: Clip | None = None
-    left_out: bool = False
+    dropped: bool = False
 
 
 class CaptionWorker:
-    """Describes clips in one background thread, all that wait in one call, and gives events back with their texts.
+    """Describes clips in one background thread, all that wait together, and gives events back with their texts.
 
-    Events of one object come back in the order in which they were put. `history` is how many characters of an
-    object's last caption, in each language, its next clip is described with; as that caption has to be there first,
-    a call then holds one clip an object. Without history (0) it holds every clip that waits.
+    Events of one track come back in the order in which they were put. `history` is how many characters of a track's
+    last caption, in each language, its next clip is described with; as that caption has to be there first, a batch
+    then holds one clip a track. Without history (0) it holds every clip that waits.
 
-    At most `waiting` clips wait. Where one more comes, `put` waits until a call takes them; where the frames are
-    `live`, and would be lost meanwhile, the clip that waited longest is left out instead: its event comes in its turn
-    without texts, and a fault says so. A call that fails does the same, after each of its clips has been tried alone.
+    At most `capacity` clips wait. Where one more comes, `put` waits until a batch takes them; where the frames are
+    `live`, and would be lost meanwhile, the clip that waited longest is dropped instead: its event comes in its turn
+    without texts, and a fault says so. A batch that fails does the same, after each of its clips was tried alone.
     """
 
     def __init__(
         self,
-        model: VideoModel,
+        model: RegionModel,
         languages: Sequence[str],
         generation: Generation,
         history: int,
-        waiting: int,
+        capacity: int,
         live: bool,
     ) -> None:
         self._model, self._languages, self._generation = model, languages, generation
-        self._history, self._limit, self._live = history, waiting, live
+        self._history, self._capacity, self._live = history, capacity, live
         self._last: dict[int, Mapping[str, str]] = {}
         self._waiting: deque[_CaptionRequest] = deque()
         self._ready: deque[SessionResult] = deque()
@@ -56,39 +58,38 @@ class CaptionWorker:
         self._thread.start()
 
     def put(self, event: TrackEvent, clip: Clip | None) -> None:
-        """Ask for a caption of an event; without a clip it has none. After `close` it does nothing."""
+        """Request a caption of an event; without a clip it has none. After `close` it does nothing."""
         self._put(_CaptionRequest(event.track_id, event, clip))
 
     def forget(self, track_id: int) -> None:
-        """What comes next under this id has no history."""
+        """Let what comes next under this id have no history."""
         self._put(_CaptionRequest(track_id))
 
-    def _put(self, asked: _CaptionRequest) -> None:
+    def _put(self, request: _CaptionRequest) -> None:
         with self._changed:
-            if asked.clip is not None and not self._live:
-                self._changed.wait_for(lambda: self._closed or len(self._clips()) < self._limit)
+            if request.clip is not None and not self._live:
+                self._changed.wait_for(lambda: self._closed or len(self._clips()) < self._capacity)
             if self._closed:
                 return
             clips = self._clips()
-            if asked.clip is not None and len(clips) >= self._limit:
-                oldest = self._waiting[clips[0]]
-                self._waiting[clips[0]] = replace(oldest, clip=None, left_out=True)
-            self._waiting.append(asked)
+            if request.clip is not None and len(clips) >= self._capacity:
+                self._waiting[clips[0]] = replace(self._waiting[clips[0]], clip=None, dropped=True)
+            self._waiting.append(request)
             self._changed.notify_all()
 
     def _clips(self) -> list[int]:
-        """The places of the clips that wait."""
-        return [place for place, item in enumerate(self._waiting) if item.clip is not None]
+        """The positions of the waiting requests that have a clip."""
+        return [position for position, request in enumerate(self._waiting) if request.clip is not None]
 
     def ready(self) -> list[SessionResult]:
-        """What has been finished since the last call."""
+        """What was finished since the last call."""
         with self._changed:
-            done = list(self._ready)
+            results = list(self._ready)
             self._ready.clear()
-        return done
+        return results
 
     def finish(self) -> Iterator[SessionResult]:
-        """Wait for everything that was asked, giving it as it is finished."""
+        """Wait for every request, yielding results as they are finished."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._closed or not (self._waiting or self._busy))
@@ -98,7 +99,7 @@ class CaptionWorker:
             yield from self.ready()
 
     def close(self) -> None:
-        """Drop what waits and end the thread, after the call that it is in. Safe to call again, from any thread."""
+        """Drop what waits and end the thread, after the batch that it is in. Safe to call again, from any thread."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
@@ -114,61 +115,74 @@ class CaptionWorker:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return False
-            batch = self._next_call()
+            batch = self._next_batch()
             self._busy = True
             self._changed.notify_all()  # there is room
-        answers = self._describe([item for item in batch if item.clip is not None])
+        captions = self._describe([request for request in batch if request.clip is not None])
         with self._changed:
-            for item in batch:
-                if item.event is not None:
-                    self._ready.extend(self._answered(item.event, item.left_out, answers.get(id(item), {})))
+            for request in batch:
+                if request.event is not None:
+                    self._ready.extend(self._results(request.event, request.dropped, captions.get(id(request), {})))
             self._busy = False
             self._changed.notify_all()
         return True
 
-    def _next_call(self) -> list[_CaptionRequest]:
-        """What goes into one call: everything that does not need a caption that is made in it."""
+    def _next_batch(self) -> list[_CaptionRequest]:
+        """Every request that does not need a caption that is made in the same batch."""
         batch, later, described = [], deque[_CaptionRequest](), set()
-        for item in self._waiting:
-            if item.track_id in described:
-                later.append(item)
+        for request in self._waiting:
+            if request.track_id in described:
+                later.append(request)
                 continue
-            if item.event is None:  # what came before it has been answered
-                self._last.pop(item.track_id, None)
+            if request.event is None:  # the track's earlier requests have been answered
+                self._last.pop(request.track_id, None)
                 continue
-            batch.append(item)
-            if self._history and item.clip is not None:
-                described.add(item.track_id)
+            batch.append(request)
+            if self._history and request.clip is not None:
+                described.add(request.track_id)
         self._waiting = later
         return batch
 
-    def _describe(self, items: Sequence[_CaptionRequest]) -> dict[int, Mapping[str, str] | Exception]:
-        """Texts, or the error instead of them, by `id` of the item."""
-        clips = [item.clip for item in items if item.clip is not None]
-        if not clips or self._closed:
+    def _describe(self, requests: Sequence[_CaptionRequest]) -> dict[int, Mapping[str, str] | Exception]:
+        """Texts by language code, or the error in their place, by `id` of the request."""
+        if not requests or self._closed:
             return {}
         try:
-            previous = [self._last.get(item.track_id, {}) for item in items] if self._history else []
-            texts = self._model.describe_clips(clips, self._languages, previous, self._generation)
-            if len(texts) != len(items) or not all(isinstance(text, Mapping) for text in texts):
-                raise ValueError(f"got {texts!r}; wanted the captions of {len(items)} clips, each by language code")
-        except Exception as error:  # whatever the model raises, the objects are still followed
-            if len(items) == 1:
-                return {id(items[0]): error}
-            return {key: answer for item in items for key, answer in self._describe([item]).items()}
-        return {id(item): text for item, text in zip(items, texts, strict=True)}
+            return {id(request): texts for request, texts in zip(requests, self._captions(requests), strict=True)}
+        except Exception as error:  # whatever the model raises, tracking goes on
+            if len(requests) == 1:
+                return {id(requests[0]): error}
+            return {key: texts for request in requests for key, texts in self._describe([request]).items()}
 
-    def _answered(
-        self, event: TrackEvent, left_out: bool, answer: Mapping[str, str] | Exception
+    def _captions(self, requests: Sequence[_CaptionRequest]) -> list[dict[str, str]]:
+        """A caption of each clip by language code. Raises whatever the model raises."""
+        questions: dict[tuple[int, str], Question] = {}
+        for number, request in enumerate(requests):
+            previous = self._last.get(request.track_id, {}) if self._history else {}
+            for code in self._languages:
+                questions[number, code] = Question(
+                    CLIP_TASK, code, clip=request.clip, previous=previous.get(code, ""), generation=self._generation
+                )
+        description = self._model.describe(list(questions.values()))
+        answers = {id(news.question): news.text for news in description if isinstance(news, Answer)}
+        texts: list[dict[str, str]] = [{} for _ in requests]
+        for (number, code), question in questions.items():
+            if not isinstance(answers.get(id(question)), str):
+                raise ValueError(f"got no text in {code!r}; wanted an answer to every question")
+            texts[number][code] = answers[id(question)]
+        return texts
+
+    def _results(
+        self, event: TrackEvent, dropped: bool, caption: Mapping[str, str] | Exception
     ) -> Iterator[SessionResult]:
         where = f"Object {event.track_id}, frames {event.first} to {event.last}: no caption"
-        if isinstance(answer, Exception):
-            yield Fault(event.last, event.end, f"{where}, as the model failed ({answer!r}).", event.track_id)
-        elif left_out:
-            what = f"{where}, as {self._limit} more clips were waiting. CaptionWorker are slower than events."
+        if isinstance(caption, Exception):
+            yield Fault(event.last, event.end, f"{where}, as the model failed ({caption!r}).", event.track_id)
+        elif dropped:
+            what = f"{where}, as {self._capacity} more clips were waiting. Captions are slower than events."
             yield Fault(event.last, event.end, what, event.track_id)
-        elif answer:
-            event = replace(event, texts=answer)
+        elif caption:
+            event = replace(event, texts=caption)
             if self._history:
-                self._last[event.track_id] = {code: text[: self._history] for code, text in answer.items()}
+                self._last[event.track_id] = {code: text[: self._history] for code, text in caption.items()}
         yield event

@@ -1,4 +1,4 @@
-"""Whether a frame goes with those before it: its size, its number, its time."""
+"""Check that a frame follows those before it: its size, its index, its time."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ PACE_WEIGHT = 0.1
 
 @dataclass
 class FrameOrder:
-    """What the frames of one pass were like so far; `step` is 1 where their numbers go up, -1 where they go down.
+    """The order of the frames of one pass; `step` is 1 where their indices go up, -1 where they go down.
 
-    `last` is the last frame that could be used, without its picture: number and time.
+    `last` is the index and time of the last usable frame.
     """
 
     step: int
     last: tuple[int, float] | None = field(default=None, init=False)
     _size: tuple[int, int] | None = field(default=None, init=False)
     _pace: float | None = field(default=None, init=False)
-    _strange: bool = field(default=False, init=False)
+    _reported: bool = field(default=False, init=False)
 
-    def unusable(self, frame: Frame) -> Fault | None:
-        """Why a frame cannot be given to a tracker, which wants frames of one size in order; None where it can."""
+    def order_fault(self, frame: Frame) -> Fault | None:
+        """The fault of a frame of another size or out of order, which no tracker takes; None for a usable one."""
         height, width = frame.picture.shape[:2]
         self._size = self._size or (width, height)
         if (width, height) != self._size:
-            what = f"Got a frame of {width}x{height} after frames of {self._size[0]}x{self._size[1]}; it is left out."
+            what = f"Got a frame of {width}x{height} after frames of {self._size[0]}x{self._size[1]}; it is skipped."
             return Fault(frame.index, frame.time, f"{what} Scale all frames of a source to one size.")
         if self.last is not None and (frame.index - self.last[0]) * self.step <= 0:
             return Fault(
-                frame.index, frame.time, f"Got frame {frame.index} after frame {self.last[0]}; it is left out."
+                frame.index, frame.time, f"Got frame {frame.index} after frame {self.last[0]}; it is skipped."
             )
         return None
 
-    def strange_time(self, frame: Frame) -> Fault | None:
-        """What is strange about the time of a frame that is used all the same, told when it begins to be strange."""
+    def time_fault(self, frame: Frame) -> Fault | None:
+        """The fault of a frame whose time stands still, goes back or jumps, reported once; the frame is used."""
         last, self.last = self.last, (frame.index, frame.time)
         if last is None:
             return None
@@ -53,5 +53,5 @@ class FrameOrder:
             self._pace = pace if usual is None else usual + PACE_WEIGHT * (min(pace, JUMP_TIMES * usual) - usual)
             if usual is not None and seconds > JUMP_SECONDS and pace > JUMP_TIMES * usual:
                 what = f"Time jumps by {seconds:.1f} s, from {last[1]:.3f} s at frame {last[0]}."
-        known, self._strange = self._strange, what is not None
+        known, self._reported = self._reported, what is not None
         return Fault(frame.index, frame.time, what) if what is not None and not known else None

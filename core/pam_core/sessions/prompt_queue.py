@@ -1,4 +1,4 @@
-"""What is asked of a session while it runs, from any thread, until its frame comes."""
+"""Prompts and removals for a running session, from any thread, until their frame comes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ class PromptRequest:
 
 @dataclass(frozen=True)
 class DuePrompts:
-    """What is to be done on a frame: objects to remove, then prompts, in the order in which they were asked for;
-    and prompts whose frame has gone by.
-    """
+    """What is due on a frame: tracks to remove, then prompts in their order; and prompts whose frame has passed."""
 
     removed: Sequence[int]
     prompts: Sequence[PromptRequest]
@@ -30,21 +28,21 @@ class DuePrompts:
 
 
 class PromptQueue:
-    """Prompts and removals that wait."""
+    """Waiting prompts and removals."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._prompts: list[PromptRequest] = []
         self._removed: list[int] = []
 
-    def ask(self, asked: PromptRequest) -> None:
+    def put(self, request: PromptRequest) -> None:
         with self._lock:
-            self._prompts.append(asked)
+            self._prompts.append(request)
 
     def remove(self, track_id: int) -> None:
-        """Also takes back the prompts of this object that wait; those that come later begin it anew."""
+        """Also drop the waiting prompts of this object; later ones begin it anew."""
         with self._lock:
-            self._prompts = [asked for asked in self._prompts if asked.track_id != track_id]
+            self._prompts = [request for request in self._prompts if request.track_id != track_id]
             self._removed.append(track_id)
 
     def waiting(self) -> list[PromptRequest]:
@@ -53,19 +51,19 @@ class PromptQueue:
             return list(self._prompts)
 
     def take(self, index: int, step: int) -> DuePrompts:
-        """What is due on this frame, where frames count up (step 1) or down (-1). It waits no longer."""
+        """Take what is due on this frame, where indices count up (step 1) or down (-1)."""
         with self._lock:
             waiting, self._prompts = self._prompts, []
             removed, self._removed = self._removed, []
             prompts: list[PromptRequest] = []
             missed: list[PromptRequest] = []
-            for asked in waiting:
-                ahead = 0 if asked.frame is None else (asked.frame - index) * step
-                (self._prompts if ahead > 0 else missed if ahead < 0 else prompts).append(asked)
+            for request in waiting:
+                ahead = 0 if request.frame is None else (request.frame - index) * step
+                (self._prompts if ahead > 0 else missed if ahead < 0 else prompts).append(request)
         return DuePrompts(removed, prompts, missed)
 
     def take_rest(self) -> list[PromptRequest]:
-        """The prompts whose frame never came. They wait no longer."""
+        """Take the prompts whose frame never came."""
         with self._lock:
             rest, self._prompts = self._prompts, []
         return rest

@@ -1,12 +1,11 @@
-"""A session: frames of any source through the tracker of any model, and what is seen of them as it is known.
+"""A session: frames of any source through the tracker of any model, results as they are known.
 
     with StreamSession(model) as session:
         session.prompt(1, Prompt.at(320, 240), frame=0)
-        for seen in session.run(source):
+        for result in session.run(source):
             ...
 
-The thread that iterates `run` follows the objects; captions are made in one thread behind it. docs/streams.md has the
-rules.
+The thread that iterates `run` tracks; captions are made in one thread behind it. docs/streams.md has the rules.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Literal
 
-from pam_core.contracts import FrameSource, ReversibleSource
+from pam_core.contracts import FrameSource, RegionModel, ReversibleSource
 from pam_core.errors import VideoError
 from pam_core.questions import Generation
 from pam_core.sessions.caption_worker import CaptionWorker
@@ -24,25 +23,25 @@ from pam_core.sessions.frame_order import FrameOrder
 from pam_core.sessions.object_tracks import ObjectTracks
 from pam_core.sessions.prompt_queue import PromptQueue, PromptRequest
 from pam_core.types import Prompt, language_codes
-from pam_core.video import Fault, Frame, FrameResult, SessionResult, VideoModel
+from pam_core.video import Fault, Frame, FrameResult, SessionResult
 
 Direction = Literal["forward", "backward", "both"]
 
 
 class StreamSession:
-    """Follows objects through the frames of a source, tells where their events end, and captions these.
+    """Tracks objects through the frames of a source, cuts their tracks into events, and captions these.
 
     `history` is how many characters of an object's last caption, in each language, its next clip is described with,
     counted from the beginning; 0 for none. At most `waiting` clips wait for their caption. Where captions are slower
     than that, frames that can be read at any time (`ReversibleSource`) are read no faster; of any other source, such
-    as a camera, the clip that waited longest is left out, with a Fault.
+    as a camera, the clip that waited longest is dropped, with a Fault.
 
     Memory does not grow with the number of frames. Raises VideoError for settings that make no sense.
     """
 
     def __init__(
         self,
-        model: VideoModel,
+        model: RegionModel,
         *,
         languages: Sequence[str] = ("en",),
         generation: Generation = Generation(),
@@ -51,8 +50,8 @@ class StreamSession:
         history: int = 500,
         waiting: int = 32,
     ) -> None:
-        if not isinstance(model, VideoModel):
-            raise VideoError(f"Got {type(model).__name__}, which follows no objects; wanted a model that does.")
+        if not model.info.video:
+            raise VideoError(f"Got {model.info.name}, which tracks no objects; wanted a model that does.")
         if captions and not languages:
             raise VideoError("Got no language for the captions; wanted at least one, such as en or zh.")
         if history < 0 or waiting < 1:
@@ -62,31 +61,31 @@ class StreamSession:
         self._model, self._rule = model, rule
         self._languages, self._generation = language_codes(languages), generation
         self._captioned, self._history, self._waiting = captions, history, waiting
-        self._requests = PromptQueue()
+        self._prompts = PromptQueue()
         self._captions: CaptionWorker | None = None
         self._running = self._closed = False
 
     def prompt(self, track_id: int, prompt: Prompt, frame: int | None = None) -> None:
-        """Begin to follow an object, or correct one that is followed: on the frame with this index, or on the next
-        that comes. From any thread, before or while `run` goes on.
+        """Begin to track an object, or correct a tracked one, on the frame with this index or on the next.
+        From any thread, before or during `run`.
 
-        What is wrong with it is told by `run`, as a Fault: a frame that has gone by (or never comes), a prompt that
+        What is wrong with it is yielded by `run` as a Fault: a frame that has passed (or never comes), a prompt that
         does not fit the picture.
         """
-        self._requests.ask(PromptRequest(track_id, prompt, frame))
+        self._prompts.put(PromptRequest(track_id, prompt, frame))
 
     def remove(self, track_id: int) -> None:
-        """Follow an object no longer, from the next frame on, and forget its prompts that wait. From any thread."""
-        self._requests.remove(track_id)
+        """Stop tracking an object from the next frame on, and drop its waiting prompts. From any thread."""
+        self._prompts.remove(track_id)
 
     def run(self, source: FrameSource, direction: Direction = "forward") -> Iterator[SessionResult]:
-        """Follow objects through a source's frames, one run after the other.
+        """Track objects through a source's frames, one run after the other.
 
-        A FrameResult for every frame at once, also where nothing is followed; a TrackEvent when its caption is there;
-        a Fault where something went wrong. At the end, all captions are waited for. Going "backward" starts at the
+        A FrameResult for every frame at once, also where nothing is tracked; a TrackEvent when its caption is there;
+        a Fault where something failed. At the end, all captions are waited for. Going "backward" starts at the
         last frame that has a prompt and ends at frame 0. "both" follows from the first frame that has a prompt to
         the end, and then, with a tracker of its own and the prompts of that one frame, from there to frame 0; no
-        frame is given twice. An event's `first` is never after its `last`.
+        frame is yielded twice. An event's `first` is never after its `last`.
 
         Raises VideoError, at once, where the source cannot go backward or no prompt says where to begin.
         """
@@ -95,28 +94,28 @@ class StreamSession:
         if direction not in ("forward", "backward", "both"):
             raise VideoError(f"Got the direction {direction!r}; wanted forward, backward or both.")
         if direction == "forward":
-            return self._run(self._follow(source, 1), live=not isinstance(source, ReversibleSource))
+            return self._run(self._track(source, 1), live=not isinstance(source, ReversibleSource))
         if not isinstance(source, ReversibleSource):
             raise VideoError(
                 f"Got the direction {direction} for {type(source).__name__}, which goes forward only; wanted a "
                 "source that can go backward, such as a file."
             )
-        prompts = self._requests.waiting()
+        prompts = self._prompts.waiting()
         if not prompts:
             raise VideoError(
                 f"Got the direction {direction} and no prompt; wanted prompts first: they say where to begin."
             )
-        frames = [asked.frame for asked in prompts if asked.frame is not None]
+        frames = [request.frame for request in prompts if request.frame is not None]
         if direction == "both":
             # A prompt without a frame is for the first one, before which there is nothing.
             whole = len(frames) < len(prompts)
-            return self._run(self._follow(source, 1) if whole else self._both(source, min(frames)))
+            return self._run(self._track(source, 1) if whole else self._both(source, min(frames)))
         if not frames:
             raise VideoError("Got prompts without a frame; going backward, wanted the frame of at least one of them.")
-        return self._run(self._follow(source.reversed_from(max(frames)), -1))
+        return self._run(self._track(source.reversed_from(max(frames)), -1))
 
     def close(self) -> None:
-        """End `run` with its next frame, drop captions that are not begun, and wait for the thread that makes them.
+        """End `run` with its next frame, drop captions that are not started, and wait for the thread that makes them.
 
         Safe to call again, and from any thread.
         """
@@ -153,19 +152,19 @@ class StreamSession:
 
     def _both(self, source: ReversibleSource, start: int) -> Iterator[SessionResult]:
         """Forward from `start`, then backward from there with the prompts of that frame."""
-        begun: list[PromptRequest] = []
-        yield from self._follow(source, 1, start, begun)
-        for asked in begun:
-            self._requests.ask(PromptRequest(asked.track_id, asked.prompt, start))
-        for seen in self._follow(source.reversed_from(start), -1):
-            if not (isinstance(seen, FrameResult) and seen.index == start):  # that one was given on the way forward
-                yield seen
+        started: list[PromptRequest] = []
+        yield from self._track(source, 1, start, started)
+        for request in started:
+            self._prompts.put(PromptRequest(request.track_id, request.prompt, start))
+        for result in self._track(source.reversed_from(start), -1):
+            if not (isinstance(result, FrameResult) and result.index == start):  # yielded on the way forward
+                yield result
 
-    def _follow(
-        self, frames: Iterable[Frame | Fault], step: int, start: int = 0, begun: list[PromptRequest] | None = None
+    def _track(
+        self, frames: Iterable[Frame | Fault], step: int, start: int = 0, started: list[PromptRequest] | None = None
     ) -> Iterator[SessionResult]:
-        """One pass, from frame `start` on. `begun` keeps the prompts of that frame, less those taken back."""
-        following, order = ObjectTracks(self._model, self._rule, self._captions, step), FrameOrder(step)
+        """One pass, from frame `start` on. `started` collects the prompts of that frame, without removed ones."""
+        tracks, order = ObjectTracks(self._model, self._rule, self._captions, step), FrameOrder(step)
         for item in frames:
             if self._closed:
                 return
@@ -173,36 +172,36 @@ class StreamSession:
                 continue
             if isinstance(item, Fault):
                 yield item
-            elif unusable := order.unusable(item):
-                yield unusable
+            elif fault := order.order_fault(item):
+                yield fault
             else:
-                yield from self._look(item, following, order, start, begun)
+                yield from self._frame(item, tracks, order, start, started)
             if self._captions is not None:
                 yield from self._captions.ready()
-        yield from following.end()
+        yield from tracks.end()
         last, time = order.last or (0, 0.0)
-        for asked in self._requests.take_rest():
-            wanted = "a frame after it" if asked.frame is None else f"frame {asked.frame}"
-            what = f"Object {asked.track_id} was not begun: {wanted} never came. The last frame was {last}."
-            yield Fault(last, time, what, asked.track_id)
+        for request in self._prompts.take_rest():
+            wanted = "a frame after it" if request.frame is None else f"frame {request.frame}"
+            what = f"Object {request.track_id} was not begun: {wanted} never came. The last frame was {last}."
+            yield Fault(last, time, what, request.track_id)
 
-    def _look(
-        self, frame: Frame, following: ObjectTracks, order: FrameOrder, start: int, begun: list[PromptRequest] | None
+    def _frame(
+        self, frame: Frame, tracks: ObjectTracks, order: FrameOrder, start: int, started: list[PromptRequest] | None
     ) -> Iterator[SessionResult]:
-        if strange := order.strange_time(frame):
-            yield strange
-        due = self._requests.take(frame.index, order.step)
+        if fault := order.time_fault(frame):
+            yield fault
+        due = self._prompts.take(frame.index, order.step)
         for track_id in due.removed:
-            yield from following.remove(track_id)
-        for asked in due.missed:
-            what = f"Object {asked.track_id} was not begun: frame {asked.frame} has gone by. Run the source again."
-            yield Fault(frame.index, frame.time, what, asked.track_id)
-        regions, wrong = following.find(frame, due.prompts)
-        if begun is not None:
-            failed = {seen.track_id for seen in wrong if isinstance(seen, Fault)}
+            yield from tracks.remove(track_id)
+        for request in due.missed:
+            what = f"Object {request.track_id} was not begun: frame {request.frame} has passed. Run the source again."
+            yield Fault(frame.index, frame.time, what, request.track_id)
+        regions, faults = tracks.track(frame, due.prompts)
+        if started is not None:
+            failed = {fault.track_id for fault in faults if isinstance(fault, Fault)}
             if frame.index == start:
-                begun += [asked for asked in due.prompts if asked.track_id not in failed]
-            begun[:] = [asked for asked in begun if asked.track_id not in due.removed]
-        yield from wrong
+                started += [request for request in due.prompts if request.track_id not in failed]
+            started[:] = [request for request in started if request.track_id not in due.removed]
+        yield from faults
         yield FrameResult(frame.index, frame.time, tuple(regions))
-        yield from following.end_events(frame, regions)
+        yield from tracks.end_events(frame, regions)

@@ -47,10 +47,10 @@ def shard(folder: Path) -> None:
 def pam() -> Pam:
     """Any `pam` command in this process; fails the test where an error comes out as a traceback."""
     from pam_plugins.cli import app
-    from pam_plugins.plugins import get_plugins
+    from pam_plugins.plugins import announce
 
     if not any(command.name == "convert" for command in app.registered_commands):
-        get_plugins().tell("pam_commands", app=app)
+        announce("pam_commands", app=app)
 
     def call(*arguments: object) -> Result:
         result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "250"})

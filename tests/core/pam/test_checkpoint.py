@@ -23,7 +23,15 @@ from sam2.build_sam import build_sam2
 from torch import Tensor
 
 from pam_core.errors import CheckpointError
-from pam_core.pam.checkpoint import EMBEDDING, HEAD, VISION_PREFIX, convert, released_key
+from pam_core.pam.checkpoint import (
+    EMBEDDING,
+    HEAD,
+    VISION_PREFIX,
+    convert,
+    load_pretrained,
+    released_key,
+    save_pretrained,
+)
 from pam_core.pam.location import INDEX, SINGLE, fingerprint
 from pam_core.pam.model import PamModel
 from pam_plugins.models.pam.info import VARIABLE
@@ -61,7 +69,7 @@ def change(folder: Path, **fields: Any) -> None:
 def saved(tiny: PamModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is saved of the tiny model; not to be changed."""
     folder = tmp_path_factory.mktemp("saved")
-    tiny.save_pretrained(folder)
+    save_pretrained(tiny, folder)
     return folder
 
 
@@ -78,10 +86,10 @@ def test_the_released_layout_is_written_bit_by_bit(saved: Path) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("size", "files"), [("5GB", 1), ("1MB", 11)])
 def test_saved_and_loaded_again(tmp_path: Path, dtype: torch.dtype, size: str, files: int) -> None:
-    model = PamModel.from_pretrained(PARITY, dtype=dtype)
-    model.save_pretrained(tmp_path, size)
+    model = load_pretrained(PARITY, dtype=dtype)
+    save_pretrained(model, tmp_path, size)
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (files > 1) == (tmp_path / INDEX).exists()
-    again = PamModel.from_pretrained(tmp_path)
+    again = load_pretrained(tmp_path)
     assert same(model, again)
     assert again.config == model.config
     assert again.generation == model.generation
@@ -91,18 +99,18 @@ def test_saved_and_loaded_again(tmp_path: Path, dtype: torch.dtype, size: str, f
 
 
 def test_saved_over_another(tmp_path: Path, tiny: PamModel) -> None:
-    tiny.save_pretrained(tmp_path, "1MB")
-    tiny.save_pretrained(tmp_path)
+    save_pretrained(tiny, tmp_path, "1MB")
+    save_pretrained(tiny, tmp_path)
     assert [file.name for file in tmp_path.glob("*.safetensors*")] == [SINGLE]
-    assert same(tiny, PamModel.from_pretrained(tmp_path))
+    assert same(tiny, load_pretrained(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llava_qwen"])
 def test_both_names_of_the_model(checkpoint: Path, tmp_path: Path, tiny: PamModel, kind: str) -> None:
     change(checkpoint, model_type=kind)
-    model = PamModel.from_pretrained(checkpoint)
+    model = load_pretrained(checkpoint)
     assert same(model, tiny)
-    model.save_pretrained(tmp_path / "again")
+    save_pretrained(model, tmp_path / "again")
     assert json.loads((tmp_path / "again" / "config.json").read_text())["model_type"] == kind
 
 
@@ -114,20 +122,20 @@ def test_an_untied_head(checkpoint: Path, tmp_path: Path, there: bool) -> None:
     head = weights[EMBEDDING].flip(0) if there else weights[EMBEDDING]
     weights.pop(HEAD, None)
     safetensors.torch.save_file(weights | ({HEAD: head.contiguous()} if there else {}), checkpoint / SINGLE)
-    model = PamModel.from_pretrained(checkpoint)
+    model = load_pretrained(checkpoint)
     assert torch.equal(model.language.lm_head.weight, head)
     assert (model.language.lm_head.weight is model.language.model.embed_tokens.weight) == (not there)
-    model.save_pretrained(tmp_path / "again")
+    save_pretrained(model, tmp_path / "again")
     assert (HEAD in stored(tmp_path / "again")) == there
-    assert same(model, PamModel.from_pretrained(tmp_path / "again"))
+    assert same(model, load_pretrained(tmp_path / "again"))
     convert(checkpoint, None, tmp_path / "converted", trust_pickle=False, progress=quietly)
-    assert same(model, PamModel.from_pretrained(tmp_path / "converted"))
+    assert same(model, load_pretrained(tmp_path / "converted"))
 
 
 def test_a_tied_head_is_the_embedding(checkpoint: Path) -> None:
     weights = stored(checkpoint)
     safetensors.torch.save_file(weights | {HEAD: torch.zeros_like(weights[EMBEDDING])}, checkpoint / SINGLE)
-    model = PamModel.from_pretrained(checkpoint)
+    model = load_pretrained(checkpoint)
     assert model.language.lm_head.weight is model.language.model.embed_tokens.weight
     assert torch.equal(model.language.lm_head.weight, weights[EMBEDDING])
 
@@ -137,9 +145,9 @@ def test_rows_beyond_the_tokenizer_are_kept(checkpoint: Path, tmp_path: Path) ->
     rows = torch.cat([weights[EMBEDDING], torch.randn(27, 64)])
     safetensors.torch.save_file({**weights, EMBEDDING: rows}, checkpoint / SINGLE)
     change(checkpoint, vocab_size=len(rows))
-    model = PamModel.from_pretrained(checkpoint)
+    model = load_pretrained(checkpoint)
     assert torch.equal(model.language.model.embed_tokens.weight, rows)
-    model.save_pretrained(tmp_path / "again")
+    save_pretrained(model, tmp_path / "again")
     assert torch.equal(stored(tmp_path / "again")[EMBEDDING], rows)
 
 
@@ -148,8 +156,8 @@ def test_a_checkpoint_inside_a_folder(checkpoint: Path, tmp_path: Path, tiny: Pa
     home.parent.mkdir()
     checkpoint.rename(home)
     (home.parent / "README.md").write_text("PAM")
-    assert same(PamModel.from_pretrained(home.parent), tiny)
-    assert same(PamModel.from_pretrained(home.parent, subfolder="PAM-1.5B"), tiny)
+    assert same(load_pretrained(home.parent), tiny)
+    assert same(load_pretrained(home.parent, subfolder="PAM-1.5B"), tiny)
 
 
 def test_a_tokenizer_in_a_folder_of_its_own(tiny: PamModel) -> None:
@@ -167,9 +175,9 @@ def test_sam_2_in_a_file_of_its_own(
     safetensors.torch.save_file(weights, checkpoint / SINGLE)
     file = tmp_path / "elsewhere.safetensors" if named else checkpoint / "sam2.safetensors"
     safetensors.torch.save_file({prefix + key.removeprefix(VISION_PREFIX): t for key, t in vision.items()}, file)
-    assert same(PamModel.from_pretrained(checkpoint, sam2=file if named else None), tiny)
+    assert same(load_pretrained(checkpoint, sam2=file if named else None), tiny)
     convert(checkpoint, file if named else None, tmp_path / "out", trust_pickle=False, progress=quietly)
-    assert same(PamModel.from_pretrained(tmp_path / "out"), tiny)
+    assert same(load_pretrained(tmp_path / "out"), tiny)
 
 
 def test_a_named_sam_2_replaces_the_one_inside(checkpoint: Path, tmp_path: Path) -> None:
@@ -179,7 +187,7 @@ def test_a_named_sam_2_replaces_the_one_inside(checkpoint: Path, tmp_path: Path)
         if key.startswith(VISION_PREFIX)
     }
     safetensors.torch.save_file(other, tmp_path / "sam2.safetensors")
-    model = PamModel.from_pretrained(checkpoint, sam2=tmp_path / "sam2.safetensors")
+    model = load_pretrained(checkpoint, sam2=tmp_path / "sam2.safetensors")
     assert all((parameter == 0.5).all() for parameter in model.vision.sam.parameters())
 
 
@@ -235,7 +243,7 @@ def test_converted_from_pickles(checkpoint: Path, tmp_path: Path, tiny: PamModel
     result = pam("convert", checkpoint, "--sam2", sam2, "--out", tmp_path / "out", "--trust-pickle")
     assert result.exit_code == 0, result.stderr
     assert f"use it with {VARIABLE}={tmp_path / 'out'}" in result.stderr
-    model = PamModel.from_pretrained(tmp_path / "out")
+    model = load_pretrained(tmp_path / "out")
     assert same(model, tiny)
     assert model.config == tiny.config
     assert model.generation == tiny.generation
@@ -254,7 +262,7 @@ def test_converting_keeps_to_the_index(checkpoint: Path, tmp_path: Path, tiny: P
     shard(checkpoint)
     safetensors.torch.save_file({"other": torch.zeros(1)}, checkpoint / "recorded.safetensors")
     convert(checkpoint, None, tmp_path / "out", trust_pickle=False, progress=quietly)
-    assert same(PamModel.from_pretrained(tmp_path / "out"), tiny)
+    assert same(load_pretrained(tmp_path / "out"), tiny)
 
 
 def test_nothing_is_converted_over_a_checkpoint(checkpoint: Path, tmp_path: Path, pam: Pam) -> None:
@@ -283,7 +291,7 @@ def test_half_a_checkpoint_does_not_look_complete(
     tiny: PamModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, how: BaseException, again: bool
 ) -> None:
     if again:
-        tiny.save_pretrained(tmp_path)
+        save_pretrained(tiny, tmp_path)
 
     def fail(*_: object, **__: object) -> None:
         raise how
@@ -295,11 +303,11 @@ def test_half_a_checkpoint_does_not_look_complete(
             patch.setattr(type(tiny.tokenizer), "save_pretrained", fail)
         full = isinstance(how, OSError)
         with pytest.raises(CheckpointError if full else KeyboardInterrupt, match="No space left" if full else ""):
-            tiny.save_pretrained(tmp_path)
+            save_pretrained(tiny, tmp_path)
     with pytest.raises(CheckpointError, match=r"holds no config\.json"):
-        PamModel.from_pretrained(tmp_path)
-    tiny.save_pretrained(tmp_path)
-    assert same(tiny, PamModel.from_pretrained(tmp_path))
+        load_pretrained(tmp_path)
+    save_pretrained(tiny, tmp_path)
+    assert same(tiny, load_pretrained(tmp_path))
 
 
 @pytest.mark.parametrize("part", ["config", "a shard", "model.layers.1.mlp", "mm_projector_semT", "vision_tower"])

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from pam_core.errors import CheckpointError, ConfigError
 from pam_core.pam import checkpoint as checkpoints
+from pam_core.pam.checkpoint import load_pretrained
 from pam_core.pam.config import SAM2_SIZES, PamConfig
 from pam_core.pam.location import INDEX, SINGLE
-from pam_core.pam.model import PamModel
 from pam_plugins import plugins
 from pam_plugins.models.pam.info import VARIABLE
 from tests.core.pam.conftest import PARITY, Pam, shard
@@ -188,7 +188,7 @@ def test_a_bad_checkpoint_is_one_sentence(
 ) -> None:
     damage(checkpoint)
     with pytest.raises(CheckpointError, match=said) as caught:
-        PamModel.from_pretrained(checkpoint)
+        load_pretrained(checkpoint)
     assert one_sentence(str(caught.value)), str(caught.value)
     plugins._load_once.cache_clear()
     monkeypatch.setenv(VARIABLE, str(checkpoint))
@@ -201,7 +201,7 @@ def test_a_bad_checkpoint_is_one_sentence(
 
 def test_nothing_of_that_name(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no such folder, and no name of a repository either\.$"):
-        PamModel.from_pretrained(tmp_path / "nothing")
+        load_pretrained(tmp_path / "nothing")
 
 
 def test_two_checkpoints_in_one_folder(checkpoint: Path) -> None:
@@ -213,7 +213,7 @@ def test_two_checkpoints_in_one_folder(checkpoint: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"2 folders that have one \(a, b\) below it; name the folder that does"
     ):
-        PamModel.from_pretrained(checkpoint.parent)
+        load_pretrained(checkpoint.parent)
 
 
 class Trap:
@@ -250,7 +250,7 @@ def test_code_in_a_checkpoint_is_not_run(checkpoint: Path, tmp_path: Path) -> No
     (checkpoint / "tokenizer_config.json").write_text(json.dumps(tokens))
     sizes = (checkpoint / "sam2_tiny.yaml").read_text().replace("sam2.modeling.sam2_base.SAM2Base", "evil.Evil")
     (checkpoint / "sam2_tiny.yaml").write_text(sizes)
-    assert PamModel.from_pretrained(checkpoint).tokenizer is not None
+    assert load_pretrained(checkpoint).tokenizer is not None
     assert not (tmp_path / "sprung").exists()
 
 
@@ -273,7 +273,7 @@ def test_out_of_memory(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Non
     with pytest.raises(
         CheckpointError, match=r"does not fit into the memory of cpu .*; its weights are 0\.0 GB"
     ) as caught:
-        PamModel.from_pretrained(PARITY)
+        load_pretrained(PARITY)
     assert one_sentence(str(caught.value))
 
 
@@ -283,11 +283,11 @@ from pathlib import Path
 import torch, pam_core.pam.checkpoint
 from pam_core.errors import CheckpointError
 from pam_core.pam.model import PamModel
-PamModel.from_pretrained({small!r})
+load_pretrained({small!r})
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + {spare}, -1))
 try:
-    PamModel.from_pretrained({big!r})
+    load_pretrained({big!r})
 except CheckpointError as error:
     sys.exit(str(error))
 """

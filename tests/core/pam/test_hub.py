@@ -21,8 +21,8 @@ from huggingface_hub import constants
 
 from pam_core.errors import CheckpointError
 from pam_core.pam import hub as downloads
+from pam_core.pam.checkpoint import load_pretrained
 from pam_core.pam.location import cache_folder, find, find_cached
-from pam_core.pam.model import PamModel
 from tests.core.pam.conftest import PARITY, PARTS
 from tests.core.pam.fake_hub import COMMIT, FakeHub, Request, serving, sha256
 from tests.paths import ROOT
@@ -76,7 +76,7 @@ def test_what_arrives_is_an_ordinary_cache(hub: FakeHub, files: dict[str, bytes]
     assert find("PAM-1.5B") == folder / "PAM-1.5B"
     assert (folder / WEIGHTS).resolve() == (cache_folder(REPO) / "blobs" / sha256(files[WEIGHTS])).resolve()
     assert huggingface_hub.try_to_load_from_cache(REPO, WEIGHTS) == str(folder / WEIGHTS)
-    assert PamModel.from_pretrained("PAM-1.5B").config.language.vocab_size == 80_000
+    assert load_pretrained("PAM-1.5B").config.language.vocab_size == 80_000
     assert len(hub.requests) == asked, "finding and loading ask nobody"
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert there == {name for name in files if not name.endswith((".md", ".gitattributes", ".bin"))}
@@ -292,7 +292,7 @@ def test_a_killed_download_goes_on(hub: FakeHub, files: dict[str, bytes]) -> Non
     hub.requests.clear()
     row = next(line for line in process(hub, "models").communicate()[0].splitlines() if line.startswith("pam-1.5b"))
     assert "NOT READY" not in row
-    assert PamModel.from_pretrained("PAM-1.5B").tokenizer is not None
+    assert load_pretrained("PAM-1.5B").tokenizer is not None
     assert not hub.requests
 
 

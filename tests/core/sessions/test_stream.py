@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pam_core.contracts import ReversibleSource
+from pam_core.contracts import RegionModel, ReversibleSource
 from pam_core.errors import VideoError
 from pam_core.sessions.events import EventRule
 from pam_core.sessions.session import Direction, StreamSession
 from pam_core.types import Prompt
-from pam_core.video import Fault, Frame, FrameResult, TrackEvent, VideoModel
+from pam_core.video import Fault, Frame, FrameResult, TrackEvent
 from tests.core.sessions.sessions import (
     BLUE,
     EVERY_10,
@@ -39,7 +39,7 @@ from tests.paths import ROOT
 
 
 def test_the_fakes_keep_the_contracts() -> None:
-    assert isinstance(FakeVideoModel(), VideoModel)
+    assert isinstance(FakeVideoModel(), RegionModel)
     assert isinstance(FakeSource(1), ReversibleSource)
     assert not isinstance(OneWay(iter([])), ReversibleSource)
 

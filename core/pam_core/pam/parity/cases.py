@@ -18,18 +18,18 @@ from torch import Tensor
 
 from pam_core.contracts import ModelInfo
 from pam_core.errors import CheckpointError
-from pam_core.pam.checkpoint import released_key
-from pam_core.pam.generation import Branch, generate
-from pam_core.pam.image_model import AFTER_IMAGE, BEFORE_IMAGE
+from pam_core.pam.checkpoint import load_pretrained, released_key
+from pam_core.pam.clips import FrameTokens, clip_sequence, sample_frames
+from pam_core.pam.generation import Branch, Decoder
 from pam_core.pam.language import prefill
 from pam_core.pam.model import FIRST_FOLD, LATER_FOLD, PamModel
 from pam_core.pam.parity import kernels
 from pam_core.pam.parity.comparison import NORM, CaseReport, compare, compare_half
 from pam_core.pam.prompt_tensors import prompt_batches
+from pam_core.pam.region_model import PamRegionModel
 from pam_core.pam.tracking import SamTracker, TrackingRules
 from pam_core.pam.training.conversations import IMAGE, PLACEHOLDER
 from pam_core.pam.training.loss import loss_and_logits, make_batch, region_sequences
-from pam_core.pam.video_model import FrameTokens, PamVideoModel, clip_sequence, sample_frames
 from pam_core.pam.vision import (
     Decoded,
     ImageFeatures,
@@ -41,10 +41,11 @@ from pam_core.pam.vision import (
     stable_choice,
 )
 from pam_core.pam.weights import read_weights
-from pam_core.questions import Generation
+from pam_core.questions import Generation, Question, ask, with_answers
 from pam_core.types import Picture, Prompt
 
 HALF = "_bf16"
+TASK = "question"
 
 
 def run_cases(folder: Path, names: Sequence[str] | None = None, device: str = "cpu") -> Iterator[CaseReport]:
@@ -68,14 +69,14 @@ def run_cases(folder: Path, names: Sequence[str] | None = None, device: str = "c
             continue
         dtype = torch.bfloat16 if name.endswith(HALF) else torch.float32
         if dtype not in models:
-            models[dtype] = PamModel.from_pretrained(folder, device=device, dtype=dtype)
+            models[dtype] = load_pretrained(folder, device=device, dtype=dtype)
             if same:
                 kernels.attend_as_recorded(models[dtype])
         recorded = _recorded(folder, name, cases[name])
         got, texts = run(folder, cases[name], models[dtype], recorded)
         if dtype == torch.float32:
-            said = [text.strip() for text in cases[name].get("text", ())]
-            yield compare(name, got, recorded, texts is None or texts == said, same)
+            texts_recorded = [text.strip() for text in cases[name].get("text", ())]
+            yield compare(name, got, recorded, texts is None or texts == texts_recorded, same)
         else:
             yield compare_half(name, got, recorded, _recorded(folder, name.removesuffix(HALF), {}))
 
@@ -131,7 +132,7 @@ def _image_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mappi
     joined = {stage: torch.cat(tensors) for stage, tensors in together.items()}
     got.update({f"{stage}.0": tensor for stage, tensor in joined.items()}, **joined)
     answers, _texts = _read_and_answer(case, model, joined["regions"])
-    return {**got, **answers}, _as_users_ask(case, model, pictures, prompts)
+    return {**got, **answers}, _through_the_contract(case, model, pictures, prompts)
 
 
 @torch.inference_mode()
@@ -148,17 +149,17 @@ def _video_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mappi
     for index, picture in enumerate(pictures):
         pixels = preprocess(picture, size)[None]
         features = vision.encode(pixels)
-        looked = tracker.follow(features) if index else tracker.prompt(features, [1], tensors)
-        assert looked is not None
+        tracked = tracker.follow(features) if index else tracker.prompt(features, [1], tensors)
+        assert tracked is not None
         given = tensors if index == 0 else PromptTensors(pixels.new_zeros(1, 0, 2), torch.zeros(1, 0).long())
-        cells, semantic = model.perceive_cells(looked.decoded)
+        cells, semantic = model.perceive_cells(tracked.decoded)
         visual = model.perceiver.visual_tokens(cells, LATER_FOLD if index else FIRST_FOLD)
         frames.append(FrameTokens(index, visual[0], semantic[0]))
-        masks.append(full_size(looked.logits, height, width)[0, 0] > 0)
-        presences.append(looked.presence[0, 0])
-        stages = _stages(vision, pixels, features, given, looked.decoded) | {"maskmem": looked.memory}
+        masks.append(full_size(tracked.logits, height, width)[0, 0] > 0)
+        presences.append(tracked.presence[0, 0])
+        stages = _stages(vision, pixels, features, given, tracked.decoded) | {"maskmem": tracked.memory}
         got.update((f"{stage}.{index}", tensor) for stage, tensor in stages.items())
-        got[f"mid_mask_tokens.{index}"] = looked.decoded.stable_tokens
+        got[f"mid_mask_tokens.{index}"] = tracked.decoded.stable_tokens
     picked = sample_frames(len(frames))
     for number, index in enumerate(picked):  # of these the reference recorded what the language model was shown
         visual, semantic = frames[index].visual[None], frames[index].semantic[None]
@@ -197,48 +198,49 @@ def _stages(
     }
 
 
-def _asked(case: Mapping[str, Any], model: PamModel) -> PamVideoModel:
+def _region_model(case: Mapping[str, Any], model: PamModel) -> PamRegionModel:
     """The model with the case's question as its only task."""
-    info = ModelInfo("pam", model.revision, "", "", {"asked": frozenset({"en"})})
-    return PamVideoModel(model, info, {"asked": {"en": case["question"].removeprefix(f"{PLACEHOLDER}\n")}})
+    info = ModelInfo("pam", model.revision, "", "", {TASK: frozenset({"en"})})
+    return PamRegionModel(model, info, {TASK: {"en": case["question"].removeprefix(f"{PLACEHOLDER}\n")}})
 
 
 def _read_and_answer(case: Mapping[str, Any], model: PamModel, regions: Tensor) -> Outcome:
-    """What the language model reads (B, L, H), and what it answers to it, greedily."""
-    pam = _asked(case, model)
-    before, after = (
-        pam.tokenizer(text, add_special_tokens=False).input_ids
-        for text in (BEFORE_IMAGE, AFTER_IMAGE.format(question=pam.questions["asked"]["en"]))
-    )
+    """What the language model reads (B, L, H), and its greedy answers."""
+    chat = _region_model(case, model).chat
+    after = chat.question_ids(Question(TASK))
     length = len(case["generated"][0])
-    reads = [torch.cat([model.embed_ids(before), region]) for region in regions]
-    memories = [prefill(model.language, read, len(after) + length) for read in reads]
-    branches = [Branch(row, after, length) for row in range(len(reads))]
+    reads = [torch.cat([model.embed_ids(chat.before), region]) for region in regions]
+    branches = [Branch(prefill(model.language, read, len(after) + length), after, length) for read in reads]
+    decoder = Decoder(model.language, (), chat.vocabulary)
+    decoder.add(branches)
     logits: list[Tensor] = []
-    answered: list[Sequence[int]] = []
-    for step in generate(model.language, memories, branches, stop_ids=(), vocabulary=len(pam.tokenizer)):
+    answers: list[Sequence[int]] = []
+    while decoder.running:
+        step = decoder.step()
         logits.append(step.logits)
-        answered.append(step.ids)
-    asked = model.embed_ids(after)
+        answers.append(step.ids)
+    ids = model.embed_ids(after)
     return {
-        "inputs_embeds.0": torch.stack([torch.cat([read, asked]) for read in reads]),
+        "inputs_embeds.0": torch.stack([torch.cat([read, ids]) for read in reads]),
         "step_logits": torch.stack(logits, dim=1),
         "logits_first": logits[0],
-        "generated_ids": torch.tensor(answered).T,
-        "input_ids": torch.tensor([[*before, IMAGE, *after]] * len(reads)),
-    }, [pam.text(branch.answer) for branch in branches]
+        "generated_ids": torch.tensor(answers).T,
+        "input_ids": torch.tensor([[*chat.before, IMAGE, *after]] * len(reads)),
+    }, [chat.text(branch.answer) for branch in branches]
 
 
-def _as_users_ask(
+def _through_the_contract(
     case: Mapping[str, Any], model: PamModel, pictures: Sequence[Picture], prompts: Sequence[Prompt]
 ) -> list[str]:
-    """The answers once more, the way users get them."""
-    pam, texts = _asked(case, model), []
-    limit = Generation(len(case["generated"][0]))
-    for picture, prompt in zip(pictures, prompts, strict=True):
-        embedding = pam.embed(picture)
-        (region,) = pam.describe(embedding, pam.segment(embedding, [prompt]), ["asked"], generation=limit)
-        texts.append(region.text("asked") or "")
+    """The answers once more, the way callers get them."""
+    pam = _region_model(case, model)
+    generation = Generation(len(case["generated"][0]))
+    embeddings = [pam.embed([picture])[0] for picture in pictures]
+    regions = pam.segment(list(zip(embeddings, prompts, strict=True)))
+    texts = []
+    for embedding, (region,) in zip(embeddings, regions, strict=True):
+        questions = ask(embedding, [region], [TASK], generation=generation)
+        texts.append(with_answers([region], pam.describe(questions))[0].text(TASK) or "")
     return texts
 
 

@@ -1,6 +1,9 @@
-"""PAM on videos. That it computes what the reference computes is compared in tests/evaluation/test_parity.py."""
+"""PAM on videos. That it computes what the reference computes is compared in test_parity.py."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,14 +11,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_core.contracts import Tracker
-from pam_core.errors import PromptError, VideoError
+from pam_core.errors import PromptError, UnsupportedError, VideoError
+from pam_core.pam.clips import PamClip, clip_length, clip_sequence, sample_frames
 from pam_core.pam.model import PamModel
-from pam_core.pam.video_model import PamVideoModel, clip_length, clip_sequence, sample_frames
-from pam_core.questions import Generation
+from pam_core.pam.region_model import PamRegionModel
+from pam_core.questions import Answer, Generation, Question, ask, with_answers
+from pam_core.tasks import CLIP_TASK
 from pam_core.types import Prompt, Region
-from pam_core.video import Frame, VideoModel
-from tests.tiny_pam import EIGHT, INFO, QUESTIONS, frame, video_model
+from pam_core.video import Frame
+from tests.tiny_pam import EIGHT, INFO, QUESTIONS, frame, region_model
 
 SHORT = Generation(max_tokens=6)
 BOX, CLICK, MASK = EIGHT[2], EIGHT[1], EIGHT[7]
@@ -26,20 +30,15 @@ def alike(a: Region, b: Region) -> bool:
     return float(differing.mean()) < 2e-3 and a.presence == pytest.approx(b.presence, abs=1e-3)
 
 
-def test_it_keeps_the_contracts(video: PamVideoModel) -> None:
-    assert isinstance(video, VideoModel)
-    assert isinstance(video.open_tracker(), Tracker)
-
-
-def test_objects_together_are_followed_as_each_alone_and_a_frame_is_encoded_once(video: PamVideoModel) -> None:
+def test_objects_together_are_followed_as_each_alone_and_a_frame_is_encoded_once(pam_model: PamRegionModel) -> None:
     prompts = {7: BOX, 2: CLICK, 5: MASK}
-    together = video.open_tracker()
+    together = pam_model.open_tracker()
     found = [together.add(frame(0), prompts), *(together.step(frame(n)) for n in range(1, 5))]
     assert [region.track_id for region in found[0]] == [7, 2, 5]
     assert all([region.track_id for region in regions] == [2, 5, 7] for regions in found[1:])
-    assert video.work.encoded == 5
+    assert together.encoded == 5
     for number, prompt in prompts.items():
-        alone = video.open_tracker()
+        alone = pam_model.open_tracker()
         for index, regions in enumerate(found):
             (region,) = alone.add(frame(0), {number: prompt}) if index == 0 else alone.step(frame(index))
             (same,) = [each for each in regions if each.track_id == number]
@@ -47,8 +46,8 @@ def test_objects_together_are_followed_as_each_alone_and_a_frame_is_encoded_once
             assert (region.frame, region.time) == (index, index / 10)
 
 
-def test_an_object_that_comes_later_changes_nothing_for_the_others(video: PamVideoModel) -> None:
-    alone, both = video.open_tracker(), video.open_tracker()
+def test_an_object_that_comes_later_changes_nothing_for_the_others(pam_model: PamRegionModel) -> None:
+    alone, both = pam_model.open_tracker(), pam_model.open_tracker()
     for tracker in (alone, both):
         tracker.add(frame(0), {1: BOX})
     for index in range(1, 6):
@@ -60,8 +59,8 @@ def test_an_object_that_comes_later_changes_nothing_for_the_others(video: PamVid
     assert [region.track_id for region in b] == [1, 9]
 
 
-def test_a_correction_is_the_answer_and_is_remembered(video: PamVideoModel) -> None:
-    plain, corrected = video.open_tracker(), video.open_tracker()
+def test_a_correction_is_the_answer_and_is_remembered(pam_model: PamRegionModel) -> None:
+    plain, corrected = pam_model.open_tracker(), pam_model.open_tracker()
     for tracker in (plain, corrected):
         tracker.add(frame(0), {1: BOX})
         tracker.step(frame(1))
@@ -72,8 +71,8 @@ def test_a_correction_is_the_answer_and_is_remembered(video: PamVideoModel) -> N
     assert not alike(plain.step(frame(2))[0], corrected.step(frame(2))[0])
 
 
-def test_what_is_removed_is_followed_no_longer(video: PamVideoModel) -> None:
-    tracker = video.open_tracker()
+def test_what_is_removed_is_followed_no_longer(pam_model: PamRegionModel) -> None:
+    tracker = pam_model.open_tracker()
     tracker.add(frame(0), {1: BOX, 2: CLICK})
     tracker.remove(1)
     tracker.remove(77)
@@ -82,21 +81,21 @@ def test_what_is_removed_is_followed_no_longer(video: PamVideoModel) -> None:
     assert tracker.step(frame(2)) == []
 
 
-def test_bad_prompts_are_refused_before_any_work(video: PamVideoModel) -> None:
-    tracker = video.open_tracker()
+def test_bad_prompts_are_refused_before_any_work(pam_model: PamRegionModel) -> None:
+    tracker = pam_model.open_tracker()
     with pytest.raises(PromptError, match="outside the picture"):
         tracker.add(frame(0), {1: BOX, 2: Prompt.at(500, 5)})
-    assert video.work.encoded == 0 and tracker.step(frame(0)) == []
-    with pytest.raises(VideoError, match="prompt for frame 3, looking at frame 0"):
+    assert tracker.encoded == 0 and tracker.step(frame(0)) == []
+    with pytest.raises(VideoError, match="prompt for frame 3 at frame 0"):
         tracker.add(frame(3), {1: BOX})
 
 
 def test_the_memory_of_a_long_video_is_bounded(small: PamModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same picture again and again; what is kept is counted. Smaller bounds are reached sooner."""
-    monkeypatch.setattr("pam_core.pam.video_model.KEPT_FRAMES", 4)
+    monkeypatch.setattr("pam_core.pam.clips.KEPT_FRAMES", 4)
     monkeypatch.setattr("pam_core.pam.tracking.MOST_POINTERS", 8)
     monkeypatch.setattr("pam_core.pam.tracking.MOST_PROMPTED", 3)
-    tracker = video_model(small).open_tracker()
+    tracker = region_model(small).open_tracker()
     still = frame(0).picture
     tracker.add(Frame(0, 0.0, still), {1: BOX})
     sizes = []
@@ -116,8 +115,8 @@ def test_the_memory_of_a_long_video_is_bounded(small: PamModel, monkeypatch: pyt
     assert (clip.first, clip.last) == (0, 12)
 
 
-def test_clips_share_the_frame_between_them(video: PamVideoModel) -> None:
-    tracker = video.open_tracker()
+def test_clips_share_the_frame_between_them(pam_model: PamRegionModel) -> None:
+    tracker = pam_model.open_tracker()
     tracker.add(frame(0), {1: BOX})
     for index in range(1, 4):
         tracker.step(frame(index))
@@ -131,8 +130,25 @@ def test_clips_share_the_frame_between_them(video: PamVideoModel) -> None:
     assert (lonely.first, lonely.last, lonely.frames) == (4, 4, ())
 
 
-def test_clips_of_any_length_are_described_in_one_call_as_each_alone(small: PamModel, video: PamVideoModel) -> None:
-    tracker = video.open_tracker()
+def captions(
+    pam: PamRegionModel, clips: Sequence[PamClip], previous: Sequence[dict[str, str]] = ({}, {}, {}, {})
+) -> list[dict[str, str]]:
+    """A caption of each clip in both languages, from one description."""
+    questions = [
+        Question(CLIP_TASK, code, clip=clip, previous=history.get(code, ""), generation=SHORT)
+        for clip, history in zip(clips, previous, strict=False)
+        for code in ("en", "zh")
+    ]
+    texts: list[dict[str, str]] = [{} for _ in clips]
+    for answer in pam.describe(questions):
+        if isinstance(answer, Answer):
+            number = next(n for n, clip in enumerate(clips) if clip is answer.question.clip)
+            texts[number][answer.question.language] = answer.text
+    return texts
+
+
+def test_clips_of_any_length_are_described_together_as_each_alone(small: PamModel, pam_model: PamRegionModel) -> None:
+    tracker = pam_model.open_tracker()
     tracker.add(frame(0), {1: BOX, 2: CLICK})
     clips = [tracker.cut(2)]
     for index in range(1, 6):
@@ -141,21 +157,48 @@ def test_clips_of_any_length_are_described_in_one_call_as_each_alone(small: PamM
             clips.append(tracker.cut(2))
     clips += [tracker.cut(1), tracker.cut(2)]
     previous = [{}, {"en": "a concise label"}, {"zh": "标签"}, {}]
-    together = video.describe_clips(clips, ("en", "zh"), previous, SHORT)
-    tight = video_model(small, budget=1)
-    assert tight.describe_clips(clips, ("en", "zh"), previous, SHORT) == together
+    together = captions(pam_model, clips, previous)
+    assert captions(region_model(small, budget=1), clips, previous) == together
     for clip, history, texts in zip(clips, previous, together, strict=True):
         assert set(texts) == {"en", "zh"}
-        assert video.describe_clips([clip], ("en", "zh"), [history], SHORT) == [texts]
-        shown = (clip.opening, *clip.frames)
+        assert captions(pam_model, [clip], [history]) == [texts]
+        frames = (clip.opening, *clip.frames)
         with torch.inference_mode():
-            assert len(clip_sequence(small, shown)) == clip_length(small, len(shown))
-    forgotten = video.describe_clips(clips, ("en", "zh"), generation=SHORT)
-    assert forgotten[0] == together[0] and forgotten[1]["en"] != together[1]["en"]
+            assert len(clip_sequence(small, frames)) == clip_length(small, len(frames))
+    without_history = captions(pam_model, clips)
+    assert without_history[0] == together[0] and without_history[1]["en"] != together[1]["en"]
 
 
-def test_the_signature_is_a_unit_vector(video: PamVideoModel) -> None:
-    tracker = video.open_tracker()
+def test_clips_and_regions_share_a_description(pam_model: PamRegionModel) -> None:
+    tracker = pam_model.open_tracker()
+    tracker.add(frame(0), {1: BOX})
+    clip = tracker.cut(1)
+    (embedding,) = pam_model.embed([frame(0).picture])
+    ((region,),) = pam_model.segment([(embedding, BOX)])
+    about_clip = Question(CLIP_TASK, clip=clip, generation=SHORT)
+    about_region = ask(embedding, [region], ["brief"], generation=SHORT)
+    texts = {
+        id(answer.question): answer.text
+        for answer in pam_model.describe([about_clip, *about_region])
+        if isinstance(answer, Answer)
+    }
+    assert texts[id(about_clip)] == captions(pam_model, [clip])[0]["en"]
+    (alone,) = with_answers([region], pam_model.describe(about_region))
+    assert alone.text("brief") == texts[id(about_region[0])]
+
+
+def test_a_clip_of_another_tracker_or_in_another_language_is_refused(pam_model: PamRegionModel) -> None:
+    tracker = pam_model.open_tracker()
+    tracker.add(frame(0), {1: BOX})
+    with pytest.raises(UnsupportedError, match="cannot caption clips in de"):
+        pam_model.describe([Question(CLIP_TASK, "de", clip=tracker.cut(1))])
+    other = SimpleNamespace(track_id=1, first=0, last=1)
+    with pytest.raises(UnsupportedError, match="Got a clip of SimpleNamespace"):
+        pam_model.describe([Question(CLIP_TASK, clip=other)])
+
+
+def test_the_signature_is_a_unit_vector(pam_model: PamRegionModel) -> None:
+    tracker = pam_model.open_tracker()
     tracker.add(frame(0), {1: BOX})
     before = tracker.signature(1)
     tracker.step(frame(1))
@@ -170,17 +213,17 @@ def test_frames_are_sampled_from_the_first_to_the_last(count: int, most: int) ->
     assert picked == sorted(set(picked)) and len(picked) == min(count, most)
 
 
-def test_which_frames_are_shown_is_a_parameter(small: PamModel) -> None:
-    asked: list[tuple[int, int]] = []
+def test_which_frames_are_read_is_a_parameter(small: PamModel) -> None:
+    counts: list[int] = []
 
-    def latest(count: int, most: int) -> list[int]:
-        asked.append((count, most))
+    def latest(count: int) -> list[int]:
+        counts.append(count)
         return [0, count - 1]
 
-    model = PamVideoModel(small, INFO, QUESTIONS, frames=latest)
+    model = PamRegionModel(small, INFO, QUESTIONS, sample=latest)
     tracker = model.open_tracker()
     tracker.add(frame(0), {1: BOX})
     for index in range(1, 4):
         tracker.step(frame(index))
-    (texts,) = model.describe_clips([tracker.cut(1)], generation=SHORT)
-    assert asked == [(4, 16)] and texts["en"]
+    (texts,) = captions(model, [tracker.cut(1)])
+    assert set(counts) == {4} and texts["en"]
