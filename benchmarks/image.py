@@ -22,14 +22,13 @@ from torch import nn
 
 from pam_core.contracts import ModelInfo
 from pam_core.media.images import read_picture
-from pam_core.pam import generation as decoding
-from pam_core.pam import image_model as image
+from pam_core.pam import description, generation
 from pam_core.pam.checkpoint import read_tokenizer
 from pam_core.pam.config import RELEASED
 from pam_core.pam.model import PamModel
 from pam_core.pam.region_model import PamRegionModel
 from pam_core.pam.weights import empty_weights
-from pam_core.questions import Generation
+from pam_core.questions import Generation, ask, with_answers
 from pam_core.types import Prompt
 
 TESTS = Path(__file__).parent.parent / "tests"
@@ -108,18 +107,18 @@ def main() -> None:
 
     speed = machine_speed()
     model = random_model(args.size, torch.bfloat16 if args.bf16 else torch.float32)
-    asked = {f"question {number}": {"en": f"Provide answer {number}."} for number in range(args.questions)}
-    info = ModelInfo("pam", "random", "", "", {task: frozenset({"en"}) for task in asked})
-    pam = PamRegionModel(model, info, asked)
+    tasks = {f"question {number}": {"en": f"Provide answer {number}."} for number in range(args.questions)}
+    info = ModelInfo("pam", "random", "", "", {task: frozenset({"en"}) for task in tasks})
+    pam = PamRegionModel(model, info, tasks)
 
     phases = Phases()
     phases.watch(pam, "embed", "image encoder")
     phases.watch(pam.model.vision, "answer_prompts", "mask decoder")
     phases.watch(pam.model, "perceive", "perceiver")
     phases.watch(pam.model, "project", "projectors")
-    phases.watch(image, "prefill", "prefill")
+    phases.watch(description, "prefill", "prefill")
     phases.watch(
-        decoding, "extend", lambda *a, **k: "questions" if len(a[3]) > args.regions * args.questions else "decode"
+        generation, "extend", lambda *a, **k: "questions" if len(a[3]) > args.regions * args.questions else "decode"
     )
     phases.watch(model.language.lm_head, "forward", "head")
 
@@ -127,9 +126,10 @@ def main() -> None:
     height, width = picture.shape[:2]
     prompts = [Prompt.at(width * (n + 0.5) / args.regions, height / 2) for n in range(args.regions)]
     with phases.time("everything"):
-        embedding = pam.embed(picture)
-        regions = pam.segment(embedding, prompts)
-        answers = pam.describe(embedding, regions, list(asked), generation=Generation(args.tokens))
+        (embedding,) = pam.embed([picture])
+        regions = [region for (region,) in pam.segment([(embedding, prompt) for prompt in prompts])]
+        questions = ask(embedding, regions, list(tasks), generation=Generation(args.tokens))
+        answers = with_answers(regions, pam.describe(questions))
     lengths = {len(model.tokenizer(t).input_ids) for r in answers for by in r.texts.values() for t in by.values()}
     total, cpu, _ = phases.seconds.pop("everything")
     answered = args.regions * args.questions
@@ -146,8 +146,8 @@ def main() -> None:
         "wall_s": round(total, 1),
         "cpu_s": round(cpu, 1),
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-        "encoded": pam.work.encoded,
-        "prefills": pam.work.prefills,
+        "encoded": pam.counts.encoded,
+        "prefills": pam.counts.prefills,
         "reference_wall_s": round(REFERENCE_SECONDS * answered, 1),
         "share_of_reference": round(total / (REFERENCE_SECONDS * answered), 3),
         "phases": {

@@ -154,11 +154,11 @@ class FakeTracker:
             prompt.check(width, height)
         assert self._frame is None or self._frame.index == frame.index, "add wants the frame that is looked at"
         self._frame = frame
-        embedding = self._finder.embed(frame.picture)
+        embedding = self._finder.embed([frame.picture])[0]
         nearest = _nearest_colour(frame.picture)
         regions = []
         for track_id, prompt in prompts.items():
-            mask = self._finder.segment(embedding, [prompt])[0].mask.array
+            mask = self._finder.segment([(embedding, prompt)])[0][0].mask.array
             if not mask.any():
                 raise PromptError(f"Got a prompt for object {track_id} with nothing under it; wanted an object.")
             colour = int(np.bincount(nearest[mask]).argmax())
@@ -249,18 +249,19 @@ class FakeVideoModel(FakeModel):
         return BatchDescription(questions, self._caption)
 
     def _caption(self, questions: Sequence[Question]) -> list[Answer]:
-        previous: dict[FakeClip, dict[str, str]] = {}
+        clips: dict[int, FakeClip] = {}
+        previous: dict[int, dict[str, str]] = {}
         for question in questions:
             assert isinstance(question.clip, FakeClip)
-            previous.setdefault(question.clip, {}).update(
-                {question.language: question.previous} if question.previous else {}
-            )
+            clips[id(question.clip)] = question.clip
+            texts = previous.setdefault(id(question.clip), {})
+            texts.update({question.language: question.previous} if question.previous else {})
         number = len(self.calls)
         languages = tuple(dict.fromkeys(question.language for question in questions))
-        self.calls.append(Call(list(previous), languages, list(previous.values())))
+        self.calls.append(Call(list(clips.values()), languages, list(previous.values())))
         time.sleep(self.trouble.caption_seconds)
-        self.trouble.captions(number, list(previous))
-        texts = {
+        self.trouble.captions(number, list(clips.values()))
+        templates = {
             "en": "A {colour} thing, frames {first} to {last}.",
             "zh": "{chinese}色的东西，第{first}到{last}帧。",
         }
@@ -268,5 +269,5 @@ class FakeVideoModel(FakeModel):
         for question in questions:
             assert isinstance(question.clip, FakeClip)
             values = {**vars(question.clip), "chinese": CHINESE[question.clip.colour]}
-            answers.append(Answer(question, texts[question.language].format(**values)))
+            answers.append(Answer(question, templates[question.language].format(**values)))
         return answers

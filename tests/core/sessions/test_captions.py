@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pam_core.questions import Clip, Generation
+from pam_core.questions import BatchDescription, Clip, Description, Generation, Question
 from pam_core.sessions.caption_worker import CaptionWorker
 from pam_core.sessions.session import Direction, StreamSession
 from pam_core.video import Fault, FrameResult, SessionResult, TrackEvent
@@ -104,7 +104,7 @@ def test_clips_that_wait_go_in_one_call() -> None:
     assert 2 <= len(model.calls) <= 3  # the last two events may come after the second call has begun
     assert sum(len(call.clips) for call in model.calls) == 8
     assert spans(events, 1) == spans(events, 2) == [(0, 10), (10, 20), (20, 30), (30, 40)]
-    assert all(call.previous == [] for call in model.calls)
+    assert all(not any(call.previous) for call in model.calls)
 
 
 def test_a_caption_that_fails_is_told_and_the_others_are_made() -> None:
@@ -118,8 +118,8 @@ def test_a_caption_that_fails_is_told_and_the_others_are_made() -> None:
 
 def test_a_model_that_gives_too_few_captions_is_told() -> None:
     class Stingy(FakeVideoModel):
-        def describe_clips(self, *arguments: object, **options: object) -> list[dict[str, str]]:
-            return []
+        def describe(self, questions: Sequence[Question]) -> Description:
+            return BatchDescription(questions, lambda group: [])
 
     seen = follow(FakeSource(15, [RED]), model=Stingy())
     assert len(of(Fault, seen)) == len(of(TrackEvent, seen)) == 2

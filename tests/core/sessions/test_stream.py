@@ -34,6 +34,7 @@ from tests.core.sessions.sessions import (
     of,
     spans,
 )
+from tests.factories import FakeModel
 from tests.fake_video import FakeSource, FakeVideoModel, OneWay, Square, Trouble, hidden, steady
 from tests.paths import ROOT
 
@@ -139,7 +140,7 @@ def test_a_prompt_for_a_frame_that_has_gone_by_is_a_fault_and_nothing_is_begun()
                 session.prompt(4, ON_RED, frame=8)
     (fault,) = of(Fault, seen)
     assert (fault.index, fault.track_id) == (10, 4)
-    assert "frame 8 has gone by" in fault.what
+    assert "frame 8 has passed" in fault.what
     assert not any(frame.regions for frame in of(FrameResult, seen))
 
 
@@ -147,7 +148,7 @@ def test_a_prompt_for_a_frame_that_could_not_be_had_is_a_fault() -> None:
     source = FakeSource(9, [RED], change=lambda frame: Fault(4, 0.16, "Lost.") if frame.index == 4 else frame)
     seen = follow(source, [(1, ON_RED, 4)])
     assert [fault.index for fault in of(Fault, seen)] == [4, 5]
-    assert "frame 4 has gone by" in of(Fault, seen)[1].what
+    assert "frame 4 has passed" in of(Fault, seen)[1].what
     assert len(of(FrameResult, seen)) == 8
 
 
@@ -355,8 +356,8 @@ def test_settings_that_make_no_sense(options: dict, message: str) -> None:
 
 
 def test_a_model_that_follows_nothing() -> None:
-    with pytest.raises(VideoError, match="follows no objects"):
-        StreamSession(object())  # type: ignore[arg-type]
+    with pytest.raises(VideoError, match="tracks no objects"):
+        StreamSession(FakeModel())
 
 
 @pytest.mark.e2e
