@@ -127,7 +127,9 @@ class TrackWriter:
     def _add_frame(self, result: FrameResult) -> None:
         self.frames += 1
         number = result.index + 1
-        tracked = [(self._objects[region.track_id], region) for region in result.regions if region.track_id is not None]
+        tracked = [
+            (self._objects[region.track_id], region) for region in result.regions if region.track_id is not None
+        ]
         regions = [region.with_texts(each.texts) for each, region in tracked]
         value = self._geometry.labels(regions, f"{self._sample_id}_{number}")
         for label in labels_in(value):

@@ -90,7 +90,9 @@ class RegionOperator(foo.Operator):
             run = self._run_of(ctx, view)
             notice(inputs, "estimate", run.estimate())
             if run.skipped:
-                text = f"{run.skipped} {run.noun} have results in {run.request.field!r} already; they stay as they are."
+                text = (
+                    f"{run.skipped} {run.noun} have results in {run.request.field!r} already; they stay as they are."
+                )
                 notice(inputs, "skipped", text)
             if run.total == 0:
                 notice(inputs, "nothing", f"There is nothing to do: no {run.noun} are left.", error=True)
@@ -128,7 +130,9 @@ class RegionOperator(foo.Operator):
         if delegate:
             return schedule(self, view, settings)
         run = self.make_run(view, settings)
-        with fou.ProgressBar(total=run.total) as bar:  # not by FiftyOne's executor, which ends calls after ten minutes
+        with fou.ProgressBar(
+            total=run.total
+        ) as bar:  # not by FiftyOne's executor, which ends calls after ten minutes
             for progress in run.steps():
                 bar.set_iteration(progress.done)
         return vars(progress)

@@ -21,7 +21,9 @@ Context = Any
 """FiftyOne's ExecutionContext."""
 
 
-def choose(inputs: types.Object, name: str, labels: Mapping[str, str], default: str | None = None, **named: Any) -> None:
+def choose(
+    inputs: types.Object, name: str, labels: Mapping[str, str], default: str | None = None, **named: Any
+) -> None:
     """Add a dropdown of these values, with these labels; the first is the default."""
     inputs.enum(name, list(labels), default=default or next(iter(labels), None), view=choices(labels), **named)
 

@@ -60,9 +60,9 @@ def labels(dataset: Any, field: str = "regions") -> list[Any]:
 def said(
     dataset: Any, index: int, verdict: Verdict, texts: dict[str, str] | None = None, field: str = "regions"
 ) -> Any:
-    from fiftyone_plugin.feedback import judge
+    from fiftyone_plugin.feedback import review
 
-    return judge(dataset, field, dataset.first().id, labels(dataset, field)[index].id, verdict, texts)
+    return review(dataset, field, dataset.first().id, labels(dataset, field)[index].id, verdict, texts)
 
 
 def test_a_verdict_is_a_tag_and_takes_the_place_of_another(perceived: Any) -> None:
@@ -145,9 +145,9 @@ def test_the_plugins_hear_of_it_with_the_words_before_and_after(perceived: Any, 
     ],
 )
 def test_a_text_that_cannot_be_used_changes_nothing(perceived: Any, texts: dict[str, Any], wanted: str) -> None:
-    from fiftyone_plugin.checks import EnrichError
+    from fiftyone_plugin.checks import FiftyOneError
 
-    with pytest.raises(EnrichError, match=wanted):
+    with pytest.raises(FiftyOneError, match=wanted):
         said(perceived, 0, Verdict.EDITED, texts)
     assert labels(perceived)[0].tags == []
 
@@ -158,15 +158,15 @@ def test_texts_are_freed_of_what_a_database_does_not_take(perceived: Any) -> Non
 
 
 def test_a_label_or_sample_that_is_gone_is_said(perceived: Any, listener: Listener) -> None:
-    from fiftyone_plugin.checks import EnrichError
-    from fiftyone_plugin.feedback import judge
+    from fiftyone_plugin.checks import FiftyOneError
+    from fiftyone_plugin.feedback import review
 
     sample = perceived.first()
     gone = sample["regions"].detections.pop(0)
     sample.save()
     for sample_id, label_id in ((sample.id, gone.id), ("0" * 24, gone.id), (sample.id, "nonsense")):
-        with pytest.raises(EnrichError, match="no longer there"):
-            judge(perceived, "regions", sample_id, label_id, Verdict.ACCEPTED)
+        with pytest.raises(FiftyOneError, match="no longer there"):
+            review(perceived, "regions", sample_id, label_id, Verdict.ACCEPTED)
     assert listener.heard == []
     assert perceived.count_label_tags() == {}
 
@@ -175,21 +175,21 @@ def test_a_label_or_sample_that_is_gone_is_said(perceived: Any, listener: Listen
 def test_a_field_that_cannot_be_judged_is_said(perceived: Any, field: str) -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.checks import EnrichError
-    from fiftyone_plugin.feedback import judge
+    from fiftyone_plugin.checks import FiftyOneError
+    from fiftyone_plugin.feedback import review
 
     perceived.add_sample_field("boxes_kp", fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
-    with pytest.raises(EnrichError, match="wanted one of Detections or Polylines"):
-        judge(perceived, field, perceived.first().id, labels(perceived)[0].id, Verdict.ACCEPTED)
+    with pytest.raises(FiftyOneError, match="wanted one of Detections or Polylines"):
+        review(perceived, field, perceived.first().id, labels(perceived)[0].id, Verdict.ACCEPTED)
 
 
 def test_a_read_only_field_is_said(perceived: Any) -> None:
-    from fiftyone_plugin.checks import EnrichError
+    from fiftyone_plugin.checks import FiftyOneError
 
     field = perceived.get_field("regions")
     field.read_only = True
     field.save()
-    with pytest.raises(EnrichError, match="read-only"):
+    with pytest.raises(FiftyOneError, match="read-only"):
         said(perceived, 0, Verdict.ACCEPTED)
 
 
@@ -216,7 +216,7 @@ def test_outlines_can_be_judged_too(fake: FakePlugin, make_dataset: MakeDataset)
 
 def test_judgements_at_the_same_time_do_not_undo_each_other(perceived: Any) -> None:
     """Each rewrites only its own label, though the labels of a sample are one document."""
-    from fiftyone_plugin.feedback import judge
+    from fiftyone_plugin.feedback import review
 
     sample, found = perceived.first().id, [label.id for label in labels(perceived)]
     start = Barrier(len(found))
@@ -224,7 +224,7 @@ def test_judgements_at_the_same_time_do_not_undo_each_other(perceived: Any) -> N
     def work(label_id: str, verdict: Verdict) -> None:
         start.wait()
         for turn in range(20):
-            judge(perceived, "regions", sample, label_id, verdict, {"caption": f"{verdict.value} {turn}"})
+            review(perceived, "regions", sample, label_id, verdict, {"caption": f"{verdict.value} {turn}"})
 
     threads = [Thread(target=work, args=pair) for pair in zip(found, Verdict, strict=True)]
     for thread in threads:
@@ -276,7 +276,7 @@ def test_tags_set_by_hand_count_the_same(perceived: Any, tmp_path: Path) -> None
 
 
 def test_only_what_the_view_shows_is_exported_and_boxes_are_counted(perceived: Any, tmp_path: Path) -> None:
-    from fiftyone_plugin.checks import EnrichError
+    from fiftyone_plugin.checks import FiftyOneError
     from fiftyone_plugin.operators.feedback import export_feedback
 
     said(perceived, 0, Verdict.ACCEPTED)
@@ -284,7 +284,7 @@ def test_only_what_the_view_shows_is_exported_and_boxes_are_counted(perceived: A
     path = tmp_path / "feedback.jsonl"
     assert export_feedback(perceived, "boxes", path)["left_out"] == 1
     assert read(path) == []
-    with pytest.raises(EnrichError, match="review some first"):
+    with pytest.raises(FiftyOneError, match="review some first"):
         export_feedback(perceived.skip(1), "regions", path)
     assert export_feedback(perceived.limit(1), "regions", path)["accepted"] == 1
     assert len(read(path)) == 1
@@ -300,7 +300,7 @@ def test_the_operator_can_be_called_from_python(perceived: Any, tmp_path: Path) 
 
 
 def test_a_path_that_cannot_be_used_is_said_and_nothing_is_lost(perceived: Any, tmp_path: Path) -> None:
-    from fiftyone_plugin.checks import EnrichError
+    from fiftyone_plugin.checks import FiftyOneError
     from fiftyone_plugin.operators.feedback import export_feedback
 
     said(perceived, 0, Verdict.ACCEPTED)
@@ -316,7 +316,7 @@ def test_a_path_that_cannot_be_used_is_said_and_nothing_is_lost(perceived: Any, 
         ("a\0b", "cannot be used"),
         ("~nobody_here/x", "cannot be used"),
     ):
-        with pytest.raises(EnrichError, match=wanted):
+        with pytest.raises(FiftyOneError, match=wanted):
             export_feedback(perceived, "regions", path)
     assert other.read_bytes() == b"not feedback"
     assert [path.name for path in tmp_path.iterdir() if path.suffix in (".jpg", ".part", ".jsonl")] == ["photo.jpg"]
@@ -336,7 +336,7 @@ def test_a_failure_in_the_middle_leaves_the_earlier_file(
         yield read(path)[0]
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "judged", failing)
+    monkeypatch.setattr(module, "reviewed_labels", failing)
     with pytest.raises(RuntimeError, match="No space left"):
         module.export_feedback(perceived, "regions", path)
     assert path.read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from typer.testing import CliRunner
 
 from pam_plugins.cli import app
 from pam_plugins.datasets.contracts import Job
-from pam_plugins.datasets.local import enrich
 from pam_plugins.options import Options
+from pam_plugins.pipeline import run
 from tests.factories import FakePlugin, write_pictures
 from tests.fiftyone_plugin.conftest import MakeDataset
 from tests.fiftyone_plugin.test_perceive import COLOURS, labels
@@ -46,25 +47,19 @@ def test_the_command_goes_from_dataset_to_dataset_and_to_parquet(
 def test_pictures_the_dataset_does_not_have_are_added_once(
     fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
-    from fiftyone_plugin.store import open_sink
+    from fiftyone_plugin.addresses import open_sink
 
     dataset = make_dataset(1)
     pictures = write_pictures(tmp_path / "pictures", 2)
     jobs = [Job(path, id=f"row {number}") for number, path in enumerate(pictures)]
 
-    class Rows:
-        def __len__(self) -> int:
-            return len(jobs)
-
-        def jobs(self) -> Any:
-            return iter(jobs)
-
     for expected in (2, 0):
         before = fake.model.embeds
         sink = open_sink(f"{dataset.name}/found")
-        for _ in enrich(Rows(), sink, fake.model, Options()):
-            pass
-        sink.close()
+        with closing(sink):
+            results = list(run(jobs, [sink], fake.model, Options()))
+        assert [result.resumed for result in results] == [not expected] * 2
+        assert all(result.perception.regions for result in results)
         assert fake.model.embeds - before == expected
         dataset.reload()
         assert dataset.values("found_source") == [None, "row 0", "row 1"]
