@@ -22,12 +22,13 @@ import cv2
 import fiftyone as fo
 import fiftyone.core.utils as fou
 import numpy as np
-
-from fiftyone_plugin.mongo import list_name
 from pam_core.errors import PromptError
 from pam_core.masks import BoolArray, Box, Mask
 from pam_core.tasks import BUILTIN_TASKS
 from pam_core.types import Language, ModelRef, Prompt, Region, Texts
+from pam_plugins.files import write_whole
+
+from fiftyone_plugin.mongo import list_name
 
 Label = fo.Detection | fo.Keypoint | fo.Polyline
 PROMPT_TYPES = (fo.Detections, fo.Keypoints, fo.Polylines)
@@ -35,7 +36,7 @@ ATTRIBUTES = {"brief": "caption", "detailed": "detailed_caption"}
 """Attribute names of tasks, where not the task's own name."""
 SCORES = ("predicted_iou", "stability", "presence")
 DOCUMENT_BYTES = 12 * 2**20
-"""Larger masks of one sample go to files: MongoDB takes documents of 16 MB, and a sample holds more than its masks."""
+"""Larger masks of a sample go to files: MongoDB takes documents of 16 MB, and a sample holds more than its masks."""
 TOLERANCE = 1.5
 """The largest distance in pixels of a polyline from the edge of its mask."""
 
@@ -84,9 +85,7 @@ class Geometry:
         written, png = cv2.imencode(".png", mask.astype(np.uint8) * 255)
         if not written:
             raise OSError(f"{path}: the mask of {mask.shape} could not be encoded.")
-        partial = path.with_suffix(".part")
-        partial.write_bytes(png.tobytes())
-        partial.replace(path)
+        write_whole(path, png.tobytes())
         return path
 
 

@@ -14,23 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
-
-from fiftyone_plugin.checks import FiftyOneError, check_writable
-from fiftyone_plugin.convert import ANSWERS, labels_in, region_of
-from fiftyone_plugin.mongo import (
-    SampleCollection,
-    all_slices,
-    dataset_of,
-    field_type,
-    find_labels,
-    label_path,
-    review_label,
-)
-from fiftyone_plugin.run import ResultFields
 from pam_core.errors import PictureError
 from pam_core.media.images import picture_size
 from pam_core.types import Feedback, Region, Verdict
 from pam_plugins import plugins
+
+from fiftyone_plugin import mongo
+from fiftyone_plugin.checks import FiftyOneError, check_writable
+from fiftyone_plugin.convert import ANSWERS, labels_in, region_of
+from fiftyone_plugin.mongo import LabelQuery, SampleCollection, all_slices, field_type, label_path
+from fiftyone_plugin.run import ResultFields
 
 SOURCE = "fiftyone"
 EDITABLE = ("label", "caption", "label_zh", "caption_zh")
@@ -79,7 +72,7 @@ def review(
                 if dataset.get_field(path) is None:
                     dataset.add_sample_field(path, fo.StringField)
         changes = {name: (original(name), text) for name, text in edited.items()}
-        reviewed = review_label(dataset, field, sample_id, label_id, verdict.value, VERDICTS, changes)
+        reviewed = mongo.review_label(dataset, field, sample_id, label_id, verdict.value, VERDICTS, changes)
     if reviewed is None:
         raise FiftyOneError(
             f"The label {label_id} of {field!r} is no longer there: it was deleted or replaced by a new run. "
@@ -131,7 +124,7 @@ def reviewed_labels(view: SampleCollection, field: str) -> Iterator[Feedback | N
 
 def verdict_counts(view: SampleCollection, field: str) -> dict[str, int]:
     """How many labels of a view have each verdict's tag, counted in the database."""
-    tags = all_slices(view).count_values(f"{label_path(dataset_of(view), field)}.tags")
+    tags = all_slices(view).count_values(f"{label_path(mongo.dataset_of(view), field)}.tags")
     return {name: tags[name] for name in VERDICTS if name in tags}
 
 
@@ -168,19 +161,6 @@ def _with_original_texts(label: fo.Detection | fo.Polyline, region: Region) -> R
 
 
 @dataclass(frozen=True)
-class LabelQuery:
-    """A page (from 0) of the labels of `field` that have `search` in one of their texts, in a review state (one of
-    REVIEWS), of the samples with these ids; None is every sample of the view.
-    """
-
-    field: str
-    search: str = ""
-    review: str = "all"
-    samples: Sequence[str] | None = None
-    page: int = 0
-
-
-@dataclass(frozen=True)
 class LabelRow:
     """One label in a table. `texts` are the editable ones by attribute; `seconds` is what its picture took."""
 
@@ -199,23 +179,27 @@ def reviewable_fields(dataset: fo.Dataset) -> list[str]:
     return [name for name in names if dataset.get_field(f"{label_path(dataset, name)}.model") is not None]
 
 
-def find_rows(view: SampleCollection, query: LabelQuery) -> tuple[list[LabelRow], bool]:
-    """A page of rows in the view's order, and whether there are more. Masks are not read."""
-    view, dataset = all_slices(view), dataset_of(view)
-    path = label_path(dataset, query.field)
-    labels = find_labels(
-        view if query.samples is None else view.select(list(query.samples)),
-        query.field,
-        ("confidence", "model", "tags", *ANSWERS),
-        search=clean(query.search)[:MAX_SEARCH],
-        search_in=[name for name in ANSWERS if dataset.get_field(f"{path}.{name}") is not None],
-        tags=[query.review] if query.review in VERDICTS else None,
-        without_tags=VERDICTS if query.review == NOT_REVIEWED else (),
-        beside=ResultFields(query.field).seconds,
-        skip=query.page * PAGE,
+def find_rows(
+    view: SampleCollection,
+    field: str,
+    search: str = "",
+    review: str = "all",
+    samples: Sequence[str] | None = None,
+    page: int = 0,
+) -> tuple[list[LabelRow], bool]:
+    """A page (from 0) of the labels of `field` in the view's order, and whether there are more. Masks are not read.
+
+    `search` is a part of one of the label's texts, `review` one of REVIEWS; `samples` limits them to these ids.
+    """
+    query = LabelQuery(
+        search=clean(search)[:MAX_SEARCH],
+        tag=review if review in VERDICTS else "",
+        without_tags=VERDICTS if review == NOT_REVIEWED else (),
+        skip=page * PAGE,
         limit=PAGE + 1,
     )
-    rows = [_row(found) for found in labels]
+    view = all_slices(view) if samples is None else all_slices(view).select(list(samples))
+    rows = [_row(found) for found in mongo.find_labels(view, field, ANSWERS, query, ResultFields(field).seconds)]
     return rows[:PAGE], len(rows) > PAGE
 
 

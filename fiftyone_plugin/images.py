@@ -14,11 +14,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import fiftyone as fo
-
-from fiftyone_plugin.checks import check_choice, check_label_field, check_prompt_field
-from fiftyone_plugin.convert import Geometry, Label, labels_in, prompt_of, region_of, text_attributes
-from fiftyone_plugin.mongo import SampleCollection, dataset_of, field_type, label_path, list_name
-from fiftyone_plugin.run import DatasetRun, ResultFields, RunProgress, RunRequest, Samples, duration
 from pam_core.contracts import RegionModel
 from pam_core.errors import PictureError, PromptError
 from pam_core.media.images import picture_size
@@ -26,6 +21,11 @@ from pam_core.types import ModelRef, Perception
 from pam_plugins import pipeline, plugins
 from pam_plugins.datasets.contracts import Job, Result
 from pam_plugins.options import Options
+
+from fiftyone_plugin.checks import check_choice, check_label_field, check_prompt_field
+from fiftyone_plugin.convert import Geometry, Label, labels_in, model_name, prompt_of, region_of, text_attributes
+from fiftyone_plugin.mongo import SampleCollection, dataset_of, label_path, list_name
+from fiftyone_plugin.run import DatasetRun, ResultFields, RunProgress, RunRequest, Samples
 
 GEOMETRIES = {"mask": "in the database", "mask_path": "as PNG files", "polyline": "as outlines"}
 
@@ -153,7 +153,7 @@ class TextSink(SampleSink):
                 label.label = region.label
             elif region.label:
                 label["perceived_label"] = region.label
-            label["model"] = f"{region.model.name} {region.model.revision}"
+            label["model"] = model_name(region.model)
             for name, text in text_attributes(region.texts).items():
                 label[name] = text
 
@@ -172,11 +172,6 @@ class ImageRequest(RunRequest):
     options: Options = Options()
     geometry: str = "mask"
     mask_folder: str | None = None
-
-    @property
-    def prompts(self) -> str | None:
-        """The field whose labels are the prompts."""
-        return self.field if self.caption else self.prompt_field
 
 
 @dataclass
@@ -204,32 +199,26 @@ class ImageRun(DatasetRun[ImageRequest, ImageProgress]):
     progress = ImageProgress
 
     def __init__(self, view: SampleCollection, request: ImageRequest) -> None:
-        caption = request.caption
+        caption, field = request.caption, request.field
+        if caption:
+            options = replace(request.options, keep_masks=True)
+            request = replace(request, prompt_field=field, options=options)
         info = plugins.resolve_model(request.model)
         super().__init__(view, request, info, "pam_caption" if caption else "pam_perceive", captions=caption)
-        self.options = replace(request.options, keep_masks=True) if caption else request.options
-        self.tasks = self.options.tasks_for(info)
+        self.tasks = request.options.tasks_for(info)
         check_choice("geometry", request.geometry, GEOMETRIES)
-        self.result_type = fo.Polylines if request.geometry == "polyline" else fo.Detections
-        if caption:
-            check_prompt_field(self.dataset, request.field)
-            self.result_type = field_type(self.dataset, request.field)
-        else:
-            check_label_field(self.dataset, request.field, self.result_type)
         if request.prompt_field is not None:
             check_prompt_field(self.dataset, request.prompt_field)
-        self._choose_samples()
-
-    def _choose_samples(self) -> None:
-        request, view = self.request, self.view
-        if request.prompts is not None:
             if request.label_ids is not None:
-                view = view.select_labels(ids=list(request.label_ids), fields=request.prompts)
-            view = with_labels(view, request.prompts)
-        if not request.caption and request.existing == "skip" and self.dataset.get_field(request.field) is not None:
-            self.skipped = len(with_labels(view, request.field))
-            view = with_labels(view, request.field, some=False)
-        self.view = view
+                self.view = self.view.select_labels(ids=list(request.label_ids), fields=request.prompt_field)
+            self.view = with_labels(self.view, request.prompt_field)
+        if caption:
+            return
+        self.labels = fo.Polylines if request.geometry == "polyline" else fo.Detections
+        check_label_field(self.dataset, field, self.labels)
+        if request.existing == "skip" and self.dataset.get_field(field) is not None:
+            self.skipped = len(with_labels(self.view, field))
+            self.view = with_labels(self.view, field, some=False)
 
     @property
     def mask_folder(self) -> Path:
@@ -244,7 +233,7 @@ class ImageRun(DatasetRun[ImageRequest, ImageProgress]):
         return not (request.caption and request.existing == "skip" and label.get_attribute_value("model", None))
 
     def declare(self) -> None:
-        self.fields.declare(self.dataset, {self.fields.result: self.result_type})
+        self.fields.declare(self.dataset, {} if self.request.caption else {self.fields.result: self.labels})
 
     def sink(self, samples: Samples) -> SampleSink:
         """The sink of this run's results."""
@@ -255,18 +244,18 @@ class ImageRun(DatasetRun[ImageRequest, ImageProgress]):
         return RegionSink(samples, self.fields, geometry, append=request.existing == "append")
 
     def work(self, samples: Samples, model: RegionModel, progress: ImageProgress) -> Iterator[ImageProgress]:
-        source = SampleSource(samples, self.request.prompts, self.is_prompt)
+        source = SampleSource(samples, self.request.prompt_field, self.is_prompt)
         started = time.monotonic()
         with (
             closing(self.sink(samples)) as sink,
-            closing(pipeline.run(source, [sink], model, self.options)) as results,
+            closing(pipeline.run(source, [sink], model, self.request.options)) as results,
         ):
             for result in results:
                 progress.done += 1
                 if result.resumed:
                     progress.resumed += 1
                 else:
-                    self.start_record(tasks=list(self.tasks))
+                    self.record.start(tasks=list(self.tasks))
                     progress.perceived += 1
                     progress.regions += len(result.perception.regions)
                     progress.failed += result.perception.error is not None
@@ -278,12 +267,8 @@ class ImageRun(DatasetRun[ImageRequest, ImageProgress]):
             progress.done = progress.total
             yield progress
 
-    def plan(self) -> str:
-        tasks = f"tasks: {', '.join(self.tasks)} in {', '.join(self.options.languages)}"
-        each = next((run.seconds / run.perceived for run in self.record.earlier() if run.perceived), None)
-        if each is None:
-            return f"{tasks}; time: not known before the first run; it is shown from the first sample on"
-        return f"{tasks}; time: about {duration(each * self.total)} ({each:.2f} s a sample in the last run)"
+    def made(self) -> str:
+        return f"tasks: {', '.join(self.tasks)} in {', '.join(self.request.options.languages)}"
 
 
 def with_labels(view: SampleCollection, field: str, *, some: bool = True) -> SampleCollection:

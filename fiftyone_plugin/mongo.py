@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -121,43 +122,43 @@ def review_label(
     return kind.from_dict(updated["label"]), updated["filepath"]
 
 
-def find_labels(
-    view: SampleCollection,
-    field: str,
-    attributes: Collection[str],
-    *,
-    search: str,
-    search_in: Collection[str],
-    tags: Collection[str] | None,
-    without_tags: Collection[str],
-    beside: str,
-    skip: int,
-    limit: int,
-) -> Iterator[dict[str, Any]]:
-    """Labels in the view's order, each with the `_id` of its sample, the `value` of the sample's field `beside`, and
-    as `label` its own `_id` and `attributes`.
+@dataclass(frozen=True)
+class LabelQuery:
+    """Labels that have `search` in one of their texts (whatever the case; there are no wildcards), the tag `tag`, and
+    none of the tags `without_tags`.
+    """
 
-    A label has `search` in one of the attributes `search_in` (case and wildcards do not matter), one of `tags`
-    unless None, and none of `without_tags`. Masks stay in the database.
+    search: str = ""
+    tag: str = ""
+    without_tags: Collection[str] = ()
+    skip: int = 0
+    limit: int = 50
+
+
+def find_labels(
+    view: SampleCollection, field: str, texts: Collection[str], query: LabelQuery, beside: str
+) -> Iterator[dict[str, Any]]:
+    """The labels of a query in the view's order: `_id` of the sample, `value` of its field `beside`, and as `label`
+    the label's own `_id`, `tags`, `model`, `confidence` and `texts`. Masks stay in the database.
     """
     path = label_path(dataset_of(view), field)
     conditions: list[dict[str, Any]] = []
-    if search:
-        text = {"$regex": re.escape(search), "$options": "i"}
-        conditions.append({"$or": [{name: text} for name in search_in]})
-    if tags is not None:
-        conditions.append({"tags": {"$in": list(tags)}})
-    if without_tags:
-        conditions.append({"tags": {"$nin": list(without_tags)}})
-    label = {name: f"$$label.{name}" for name in ("_id", *attributes)}
+    if query.search:
+        text = {"$regex": re.escape(query.search), "$options": "i"}
+        conditions.append({"$or": [{name: text} for name in texts]})
+    if query.tag:
+        conditions.append({"tags": query.tag})
+    if query.without_tags:
+        conditions.append({"tags": {"$nin": list(query.without_tags)}})
+    label = {name: f"$$label.{name}" for name in ("_id", "tags", "model", "confidence", *texts)}
     on_samples = {path: {"$elemMatch": {"$and": conditions}}} if conditions else {f"{path}.0": {"$exists": True}}
     stages: list[dict[str, Any]] = [
         {"$match": on_samples},  # first, so that only labels of samples with a match are unwound
         {"$project": {"value": f"${beside}", "label": {"$map": {"input": f"${path}", "as": "label", "in": label}}}},
         {"$unwind": "$label"},
         *({"$match": _under("label", condition)} for condition in conditions),
-        {"$skip": skip},
-        {"$limit": limit},
+        {"$skip": query.skip},
+        {"$limit": query.limit},
     ]
     yield from view._aggregate(pipeline=stages)
 
@@ -176,7 +177,7 @@ class VideoFrames:
     """
 
     def __init__(self, dataset: fo.Dataset, sample_id: str) -> None:
-        self._dataset = dataset
+        self.sample_id, self._dataset = sample_id, dataset
         self._collection = dataset._frame_collection
         self._of_video = {"_sample_id": ObjectId(sample_id)}
 

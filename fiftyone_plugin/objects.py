@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import fiftyone as fo
-
-from fiftyone_plugin.convert import prompt_of
-from fiftyone_plugin.mongo import VideoFrames
 from pam_core.contracts import ModelInfo, RegionModel, ReversibleSource
 from pam_core.errors import PromptError, VideoError
 from pam_core.sessions.session import StreamSession
@@ -18,6 +15,9 @@ from pam_core.types import Prompt, Region, Texts
 from pam_core.video import Fault, Frame
 from pam_plugins.api import perceive
 from pam_plugins.options import Options, check_prompt
+
+from fiftyone_plugin.convert import prompt_of
+from fiftyone_plugin.mongo import VideoFrames
 
 
 @dataclass
@@ -36,6 +36,10 @@ class PromptedObject:
     def to_json(self) -> list[Any]:
         """What its track depends on."""
         return [self.track_id, self.frame, self.prompt.to_json()]
+
+
+PromptedObjects = Mapping[int, PromptedObject]
+"""Objects by track id."""
 
 
 def objects_of_labels(
@@ -94,8 +98,8 @@ def _first_labels(
 class PromptingSource:
     """The frames of a video on their way to a session, which is prompted with the objects on them.
 
-    Without `objects`, at most `max_objects` regions of the first frame are prompts. Objects without a label get one from
-    the model on the frame they begin on. Iterating raises VideoError where there is no region to track.
+    Without `objects`, at most `max_objects` regions of the first frame are prompts. Objects without a label get one
+    from the model on the frame they begin on. Iterating raises VideoError where there is no region to track.
     """
 
     def __init__(
@@ -107,7 +111,8 @@ class PromptingSource:
         objects: Sequence[PromptedObject],
         max_objects: int,
     ) -> None:
-        self._source, self._session, self._model, self._max_objects = source, session, model, max_objects
+        self._source, self._session = source, session
+        self._model, self._max_objects = model, max_objects
         labelled = model.info.tasks.get("label", frozenset())
         self._languages = tuple(code for code in languages if code in labelled)
         self.objects: dict[int, PromptedObject] = {}

@@ -22,31 +22,15 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
+from pam_core.types import Verdict
 
 from fiftyone_plugin import feedback
 from fiftyone_plugin.checks import FiftyOneError
-from fiftyone_plugin.feedback import (
-    EDITABLE,
-    REVIEWS,
-    LabelQuery,
-    LabelRow,
-    checked_text,
-    find_rows,
-    review,
-    reviewable_fields,
-)
+from fiftyone_plugin.feedback import EDITABLE, REVIEWS, LabelRow, checked_text, find_rows, reviewable_fields
 from fiftyone_plugin.mongo import is_generated, view_stages
 from fiftyone_plugin.operators.form import Context, choose
-from pam_core.types import Verdict
 
-COLUMNS = {
-    "label": "Label",
-    "caption": "Caption",
-    "confidence": "Score",
-    "review": "Review",
-    "model": "Model",
-    "seconds": "Seconds",
-}
+COLUMNS = ("Label", "Caption", "Score", "Review", "Model", "Seconds")
 ACTIONS = {
     "accept": ("Accept", "check_circle"),
     "edit": ("Edit", "edit"),
@@ -63,13 +47,8 @@ TABLE_STYLE = {
 """Room for the caption, since a panel is often half a window."""
 MAX_CELL = 200
 """Characters of a text that a cell shows."""
-EDIT_LABELS = {
-    "label": "Label",
-    "caption": "Caption",
-    "label_zh": "Label in Chinese",
-    "caption_zh": "Caption in Chinese",
-}
-REVIEW_LABELS = {"all": "All regions", "open": "Not reviewed yet"}
+EDIT_LABELS = dict(zip(EDITABLE, ("Label", "Caption", "Label in Chinese", "Caption in Chinese"), strict=True))
+REVIEW_LABELS = {name: name.capitalize() for name in REVIEWS} | {"all": "All regions", "open": "Not reviewed yet"}
 
 
 def notifies(method: Callable[[Any, Context], None]) -> Callable[[Any, Context], None]:
@@ -176,7 +155,7 @@ class RegionsPanel(foo.Panel):
     def _review(self, ctx: Context, verdict: Verdict, texts: dict[str, str] | None = None) -> None:
         sample_id, label_id, _ = _row_of(ctx)
         try:
-            review(ctx.dataset, ctx.panel.get_state("controls.field"), sample_id, label_id, verdict, texts)
+            feedback.review(ctx.dataset, ctx.panel.get_state("controls.field"), sample_id, label_id, verdict, texts)
         finally:  # a label that was deleted has to go from the table too
             self._refresh(ctx, chosen=label_id)
         ctx.ops.reload_samples()
@@ -195,8 +174,8 @@ class RegionsPanel(foo.Panel):
         samples, scope = _scope(ctx)
         if field is not None and not is_generated(ctx.view):
             search = str(ctx.panel.get_state("controls.search") or "")
-            query = LabelQuery(field, search, state if state in REVIEWS else "all", samples, page)
-            rows, more = find_rows(ctx.view, query)
+            state = state if state in REVIEWS else "all"
+            rows, more = find_rows(ctx.view, field, search, state, samples, page)
         at = next((number for number, row in enumerate(rows) if row.label_id == chosen), -1)
         ctx.panel.set_state(
             {
@@ -210,7 +189,7 @@ class RegionsPanel(foo.Panel):
                 "edit": edit if at >= 0 else None,
                 # Not in the panel's data: the App lays data over the state row by row, and rows that are gone stay.
                 "table": {
-                    "columns": list(COLUMNS),
+                    "columns": [name.lower() for name in COLUMNS],
                     "rows": [_cells(row) for row in rows],
                     "selectedRows": [at] if at >= 0 else [],
                 },
@@ -221,14 +200,12 @@ class RegionsPanel(foo.Panel):
         panel = types.Object()
         fields = reviewable_fields(ctx.dataset)
         if is_generated(ctx.view):
-            text = "Patches, clips and frames are not shown here. Go back to the view of samples."
-            panel.md(text, name="generated")
-        elif not fields:
-            text = (
-                "There is no field of regions yet. The operators **Perceive regions** and **Caption existing "
-                "regions** make one."
+            panel.md(
+                "Patches, clips and frames are not shown here. Go back to the view of samples.", name="generated"
             )
-            panel.md(text, name="nothing")
+        elif not fields:
+            operators = "The operators **Perceive regions** and **Caption existing regions** make one."
+            panel.md(f"There is no field of regions yet. {operators}", name="nothing")
         else:
             self._controls(panel, fields)
             panel.md(_about(ctx), name="about")
@@ -243,9 +220,8 @@ class RegionsPanel(foo.Panel):
 
     def _controls(self, panel: types.Object, fields: list[str]) -> None:
         row = panel.h_stack("controls", gap=1, align_y="end")
-        reviews = {name: REVIEW_LABELS.get(name, name.capitalize()) for name in REVIEWS}
         choose(row, "field", {name: name for name in fields}, label="Field", on_change=self.search)
-        choose(row, "review", reviews, label="Show", on_change=self.search)
+        choose(row, "review", REVIEW_LABELS, label="Show", on_change=self.search)
         row.str("search", label="Search labels, captions and explanations")
         row.btn("search_button", label="Search", variant="outlined", on_click=self.search)
 
@@ -261,8 +237,8 @@ class RegionsPanel(foo.Panel):
         table = types.TableView(
             on_click_row=self.choose, max_inline_actions=len(ACTIONS), componentsProps={"table": {"sx": TABLE_STYLE}}
         )
-        for key, label in COLUMNS.items():
-            table.add_column(key, label=label)
+        for name in COLUMNS:
+            table.add_column(name.lower(), label=name)
         for name, (tooltip, icon) in ACTIONS.items():
             table.add_row_action(name, getattr(self, name), icon=icon, tooltip=tooltip)
         panel.list("table", types.Object(), view=table)
@@ -282,7 +258,7 @@ def _page(ctx: Context) -> int:
 
 
 def _row_of(ctx: Context) -> list[Any]:
-    """Sample id, label id and texts of an event's row, or of the chosen one. Raises FiftyOneError."""
+    """The sample's id, the label's id and the texts of an event's row, or of the chosen one. Raises FiftyOneError."""
     rows: list[list[Any]] = ctx.panel.get_state("rows") or []
     number = ctx.params.get("row", ctx.panel.get_state("chosen", -1))
     if not isinstance(number, int) or not 0 <= number < len(rows):
@@ -291,7 +267,7 @@ def _row_of(ctx: Context) -> list[Any]:
 
 
 def _scope(ctx: Context) -> tuple[list[str] | None, str]:
-    """The ids of the samples whose regions are shown, and their name: the open one, the selected ones, or the view."""
+    """The ids of the samples whose regions are shown, and their name: the open one, the selected, or the view."""
     if ctx.current_sample:
         return [ctx.current_sample], "this sample"
     if ctx.selected:
@@ -307,15 +283,9 @@ def _scope_key(ctx: Context) -> str:
 
 
 def _cells(row: LabelRow) -> list[str]:
-    cells = {
-        "label": _both_languages(row.texts, "label"),
-        "caption": _both_languages(row.texts, "caption"),
-        "confidence": "" if row.confidence is None else f"{row.confidence:.2f}",
-        "review": row.review,
-        "model": row.model,
-        "seconds": "" if row.seconds is None else f"{row.seconds:.2f}",
-    }
-    return [cells[name] for name in COLUMNS]
+    score, seconds = ("" if value is None else f"{value:.2f}" for value in (row.confidence, row.seconds))
+    label, caption = (_both_languages(row.texts, name) for name in ("label", "caption"))
+    return [label, caption, score, row.review, row.model, seconds]
 
 
 def _both_languages(texts: dict[str, str], name: str) -> str:

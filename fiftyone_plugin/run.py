@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import fiftyone as fo
+from pam_core.contracts import ModelInfo, RegionModel
+from pam_plugins import plugins
 
 from fiftyone_plugin.checks import check_choice, check_media, check_writable
 from fiftyone_plugin.convert import model_name
 from fiftyone_plugin.mongo import SampleCollection, all_slices, dataset_of
-from pam_core.contracts import ModelInfo, RegionModel
-from pam_plugins import plugins
 
 CHUNK = 1000
 """Samples read at once."""
@@ -75,7 +75,6 @@ class RunProgress:
         return 0.0
 
 
-@dataclass(frozen=True)
 class ResultFields:
     """The names of a field of results and of the sample fields beside it, which are written with it:
 
@@ -83,35 +82,17 @@ class ResultFields:
     regions_run      the run's id: a hash of the model, the options and the prompts
     regions_error    why the sample failed
     regions_seconds  how long it took
+    tracks_events    what the tracks of a video do
 
     Texts for existing labels (`captions`) have their own three, `boxes_captions_run` and so on, so that the run that
     made the labels stays on record.
     """
 
-    result: str
-    captions: bool = False
-
-    @property
-    def name(self) -> str:
-        """What the names of the fields beside the results begin with."""
-        return f"{self.result}_captions" if self.captions else self.result
-
-    @property
-    def run(self) -> str:
-        return f"{self.name}_run"
-
-    @property
-    def error(self) -> str:
-        return f"{self.name}_error"
-
-    @property
-    def seconds(self) -> str:
-        return f"{self.name}_seconds"
-
-    @property
-    def events(self) -> str:
-        """The events of a video's tracks."""
-        return f"{self.result}_events"
+    def __init__(self, result: str, captions: bool = False) -> None:
+        self.result = result
+        self.name = f"{result}_captions" if captions else result
+        self.run, self.error, self.seconds = (f"{self.name}_{what}" for what in ("run", "error", "seconds"))
+        self.events = f"{result}_events"
 
     def declare(self, dataset: fo.Dataset, labels: Mapping[str, type[fo.Label]]) -> None:
         """Add the fields of labels, by name, and those beside them, where they do not exist."""
@@ -166,17 +147,17 @@ class Samples:
 
 
 class RunRecord:
-    """The custom run `pam_NAME` of a dataset: which model and settings made a field, and how the run went.
+    """The custom run `pam_NAME` of a dataset: which model and request made a field, and how the run went.
 
     A run without anything to do leaves the record of the one that did the work.
     """
 
-    def __init__(self, dataset: fo.Dataset, name: str, method: str, info: ModelInfo) -> None:
-        self.dataset, self.key, self.method, self.info = dataset, f"pam_{name}", method, info
+    def __init__(self, dataset: fo.Dataset, name: str, method: str, info: ModelInfo, request: RunRequest) -> None:
+        self.dataset, self.key, self.method, self.info, self.request = dataset, f"pam_{name}", method, info, request
         self._started = False
 
     def start(self, **settings: Any) -> None:
-        """Register the run with the first sample; later calls do nothing."""
+        """Register the run, of its label ids only how many; later calls do nothing."""
         if not self._started:
             self._started = True
             config = self.dataset.init_run(
@@ -184,6 +165,7 @@ class RunRecord:
                 model=model_name(self.info.ref),
                 description=self.info.description,
                 licence=self.info.licence,
+                request={**asdict(self.request), "label_ids": len(self.request.label_ids or ())},
                 **settings,
             )
             self.dataset.register_run(self.key, config, overwrite=True)
@@ -193,13 +175,14 @@ class RunRecord:
         if self._started:
             self.dataset.save_run_results(self.key, self.dataset.init_run_results(self.key, **asdict(progress)))
 
-    def earlier(self) -> Iterator[Any]:
-        """The counts of earlier runs of this method and model, the latest first."""
+    def seconds_each(self, count: str) -> float | None:
+        """Seconds for each of a `count` of the latest run of this method and model that has any; None without one."""
         for key in reversed(self.dataset.list_runs(method=self.method)):
             if self.dataset.get_run_info(key).config.model == model_name(self.info.ref):
                 results = self.dataset.load_run_results(key)
-                if results is not None:
-                    yield results
+                if results is not None and getattr(results, count):
+                    return float(results.seconds / getattr(results, count))
+        return None
 
 
 AnyRequest = TypeVar("AnyRequest", bound=RunRequest)
@@ -217,6 +200,8 @@ class DatasetRun(ABC, Generic[AnyRequest, AnyProgress]):
     existing: ClassVar[Mapping[str, str]]
     """The values of a request's `existing`, with descriptions."""
     progress: ClassVar[type[RunProgress]]
+    timed: ClassVar[str] = "perceived"
+    """The count of pictures in the progress."""
 
     def __init__(
         self, view: SampleCollection, request: AnyRequest, info: ModelInfo, method: str, *, captions: bool = False
@@ -226,7 +211,7 @@ class DatasetRun(ABC, Generic[AnyRequest, AnyProgress]):
         self.view, self.request, self.info = view, request, info
         self.dataset = dataset_of(view)
         self.fields = ResultFields(request.field, captions)
-        self.record = RunRecord(self.dataset, self.fields.name, method, info)
+        self.record = RunRecord(self.dataset, self.fields.name, method, info, request)
         self.skipped = 0
 
     @property
@@ -259,18 +244,18 @@ class DatasetRun(ABC, Generic[AnyRequest, AnyProgress]):
         """Go through the samples, and count in `progress`."""
 
     @abstractmethod
-    def plan(self) -> str:
-        """What is made of each sample, and how long that takes, in words."""
+    def made(self) -> str:
+        """What is made of each sample, in words."""
 
     def estimate(self) -> str:
         """What the run will take, in words; measured in earlier runs of this dataset, if there were any."""
-        parts = (f"{self.total} {self.noun}", f"{self.info.name}: {self.info.description}", self.plan())
+        total, each = self.total, self.record.seconds_each(self.timed)
+        time = "not known before the first run; it is shown from the first picture on"
+        if each is not None:
+            time = f"{each:.2f} s a picture in the last run"
+            time = f"about {duration(each * total)} ({time})" if self.timed == "perceived" else time
+        parts = (f"{total} {self.noun}", f"{self.info.name}: {self.info.description}", self.made(), f"time: {time}")
         return "; ".join(parts) + ". It runs on this machine and costs nothing but time."
-
-    def start_record(self, **settings: Any) -> None:
-        """Put the request on record, of its label ids only how many."""
-        request = {**asdict(self.request), "label_ids": len(self.request.label_ids or ())}
-        self.record.start(request=request, **settings)
 
     @property
     def mask_folder(self) -> Path:

@@ -18,16 +18,9 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import fiftyone as fo
-
-from fiftyone_plugin.checks import FiftyOneError, check_label_field, check_prompt_field
-from fiftyone_plugin.convert import Geometry, attribute, labels_in, model_name, text_attributes
-from fiftyone_plugin.mongo import SampleCollection, VideoFrames
-from fiftyone_plugin.objects import PromptedObject, PromptingSource, objects_of_labels
-from fiftyone_plugin.run import DatasetRun, RunProgress, RunRequest, Samples
 from pam_core.contracts import RegionModel
 from pam_core.errors import PictureError, PromptError, UnsupportedError, VideoError
 from pam_core.media.video_file import VideoFile
@@ -35,6 +28,12 @@ from pam_core.sessions.session import StreamSession
 from pam_core.types import ModelRef
 from pam_core.video import FrameResult, SessionResult, TrackEvent
 from pam_plugins import plugins
+
+from fiftyone_plugin.checks import FiftyOneError, check_label_field, check_prompt_field
+from fiftyone_plugin.convert import Geometry, attribute, labels_in, model_name, text_attributes
+from fiftyone_plugin.mongo import SampleCollection, VideoFrames
+from fiftyone_plugin.objects import PromptedObject, PromptedObjects, PromptingSource, objects_of_labels
+from fiftyone_plugin.run import DatasetRun, RunProgress, RunRequest, Samples
 
 FAILURES = (VideoError, PromptError, PictureError, UnsupportedError)
 """Errors that end one video; the run continues."""
@@ -92,16 +91,10 @@ class TrackWriter:
     """
 
     def __init__(
-        self,
-        frames: VideoFrames,
-        field: str,
-        geometry: Geometry,
-        sample_id: str,
-        model: ModelRef,
-        objects: Mapping[int, PromptedObject],
+        self, frames: VideoFrames, field: str, geometry: Geometry, model: ModelRef, objects: PromptedObjects
     ) -> None:
         self._store, self._field, self._geometry = frames, field, geometry
-        self._sample_id, self._model, self._objects = sample_id, model_name(model), objects
+        self._model, self._objects = model_name(model), objects
         self._waiting: dict[int, fo.Label] = {}
         self._written = time.monotonic()
         self.events: list[fo.TemporalDetection] = []
@@ -127,11 +120,12 @@ class TrackWriter:
     def _add_frame(self, result: FrameResult) -> None:
         self.frames += 1
         number = result.index + 1
-        tracked = [
-            (self._objects[region.track_id], region) for region in result.regions if region.track_id is not None
+        regions = [
+            region.with_texts(self._objects[region.track_id].texts)
+            for region in result.regions
+            if region.track_id is not None
         ]
-        regions = [region.with_texts(each.texts) for each, region in tracked]
-        value = self._geometry.labels(regions, f"{self._sample_id}_{number}")
+        value = self._geometry.labels(regions, f"{self._store.sample_id}_{number}")
         for label in labels_in(value):
             label.instance = self._objects[label.index].instance
             self.labels += 1
@@ -177,6 +171,7 @@ class VideoRun(DatasetRun[VideoRequest, VideoProgress]):
         "overwrite": "Put new tracks in place of those of other runs",
     }
     progress = VideoProgress
+    timed = "frames"
 
     def __init__(self, view: SampleCollection, request: VideoRequest) -> None:
         info = plugins.resolve_video_model(request.model, request.languages)
@@ -207,8 +202,8 @@ class VideoRun(DatasetRun[VideoRequest, VideoProgress]):
         try:
             for sample_id in samples.ids:
                 if sample_id in paths:  # the sample may have been deleted meanwhile
-                    video = Path(paths[sample_id])
-                    yield from self._video(samples, sample_id, video, finished.get(sample_id), model, progress)
+                    run = finished.get(sample_id)
+                    yield from self._video(samples, sample_id, paths[sample_id], run, model, progress)
                 progress.done += 1
                 progress.at = progress.length = 0
                 yield progress
@@ -218,39 +213,36 @@ class VideoRun(DatasetRun[VideoRequest, VideoProgress]):
                 self.dataset.add_dynamic_sample_fields(fields=self.fields.events)
 
     def _video(
-        self,
-        samples: Samples,
-        sample_id: str,
-        path: Path,
-        finished: str | None,
-        model: RegionModel,
-        progress: VideoProgress,
+        self, samples: Samples, video_id: str, path: str, run: str | None, model: RegionModel, progress: VideoProgress
     ) -> Iterator[VideoProgress]:
         """Track the objects of one video; an error that ends it is written to its sample."""
         request, fields = self.request, self.fields
         started, before = time.monotonic(), progress.seconds
-        frames = VideoFrames(self.dataset, sample_id)
+        frames = VideoFrames(self.dataset, video_id)
         writer: TrackWriter | None = None
         try:
             video = VideoFile(path)
-            objects, errors = self._objects(frames, video.size)
-            if request.prompt_field is not None and not objects:
+            field, label_ids = request.prompt_field, request.label_ids
+            objects, errors = (
+                objects_of_labels(frames, field, label_ids, video.size, self.info) if field else ([], [])
+            )
+            if field and not objects:
                 if errors:
                     raise PromptError(errors[0])
                 progress.skipped += 1
                 return
             run_id = self._run_id(model, objects)
-            if finished == run_id:
+            if run == run_id:
                 progress.resumed += 1
                 return
-            self._start()
-            _set_fields(samples, sample_id, dict.fromkeys((fields.run, fields.events, fields.seconds, fields.error)))
+            self.record.start(languages=list(request.languages))
+            _set_fields(samples, video_id, dict.fromkeys((fields.run, fields.events, fields.seconds, fields.error)))
             frames.clear(request.field)
             progress.length = video.frames or 0
             with StreamSession(model, languages=request.languages, waiting=WAITING) as session:
                 source = PromptingSource(video, session, model, request.languages, objects, request.max_objects)
                 geometry = Geometry("mask", self.mask_folder)
-                writer = TrackWriter(frames, request.field, geometry, sample_id, model.info.ref, source.objects)
+                writer = TrackWriter(frames, request.field, geometry, model.info.ref, source.objects)
                 for what in errors:
                     writer.add_fault(what)
                 for result in session.run(source):
@@ -264,13 +256,13 @@ class VideoRun(DatasetRun[VideoRequest, VideoProgress]):
             if not writer.labels:
                 raise VideoError(writer.first_fault or "No object was on any frame.")
         except FAILURES as error:
-            message = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
-            self._start()
+            message = str(error) if str(error).startswith(path) else f"{path}: {error}"
+            self.record.start(languages=list(request.languages))
             progress.failed += 1
             progress.last_error = message
             if writer is not None:
                 frames.clear(request.field)
-            _set_fields(samples, sample_id, {fields.error: message})
+            _set_fields(samples, video_id, {fields.error: message})
             return
         progress.perceived += 1
         progress.tracks += len(source.objects)
@@ -283,15 +275,7 @@ class VideoRun(DatasetRun[VideoRequest, VideoProgress]):
             fields.error: writer.fault_text(),
             fields.run: run_id,
         }
-        _set_fields(samples, sample_id, results)
-
-    def _start(self) -> None:
-        self.start_record(languages=list(self.request.languages))
-
-    def _objects(self, frames: VideoFrames, size: tuple[int, int]) -> tuple[list[PromptedObject], list[str]]:
-        if self.request.prompt_field is None:
-            return [], []
-        return objects_of_labels(frames, self.request.prompt_field, self.request.label_ids, size, self.info)
+        _set_fields(samples, video_id, results)
 
     def _run_id(self, model: RegionModel, objects: Sequence[PromptedObject]) -> str:
         """A hash of the model, the languages and the objects: equal where the result would be equal."""
@@ -303,12 +287,8 @@ class VideoRun(DatasetRun[VideoRequest, VideoProgress]):
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def plan(self) -> str:
-        captions = f"captions in {', '.join(self.request.languages)}"
-        each = next((run.seconds / run.frames for run in self.record.earlier() if run.frames), None)
-        if each is None:
-            return f"{captions}; time: not known before the first run; it is shown from the first frames on"
-        return f"{captions}; time: {each:.2f} s a frame in the last run"
+    def made(self) -> str:
+        return f"captions in {', '.join(self.request.languages)}"
 
 
 def _set_fields(samples: Samples, sample_id: str, values: Mapping[str, Any]) -> None:

@@ -10,41 +10,30 @@ import fiftyone as fo
 import fiftyone.core.utils as fou
 import fiftyone.operators as foo
 from fiftyone.operators import types
+from pam_core.errors import NotFoundError, UnsupportedError
 
 from fiftyone_plugin.checks import FiftyOneError
 from fiftyone_plugin.mongo import SampleCollection
 from fiftyone_plugin.operators.form import FRAMES, Context, as_list, choose_model, chosen_field, notice
 from fiftyone_plugin.run import DatasetRun, RunProgress
-from pam_core.errors import NotFoundError, UnsupportedError
 
 REPORT_SECONDS = 0.5
 """The time between two reports of progress."""
 MISUSE = (FiftyOneError, UnsupportedError, NotFoundError)
-SUMMARY = {
-    "done": "Done",
-    "perceived": "Perceived",
-    "regions": "Regions",
-    "frames": "Frames",
-    "tracks": "Tracks",
-    "events": "Events",
-    "resumed": "Resumed from an earlier run",
-    "skipped": "Skipped",
-    "failed": "Failed",
-    "faults": "Faults on the way",
-    "seconds": "Seconds",
-    "last_error": "The last failure",
-}
-"""The counts of a run, as the App shows them."""
+SUMMARY = ("done", "perceived", "regions", "frames", "tracks", "events", "resumed", "skipped", "failed", "faults")
+"""The counts of a run that the App shows, where they are not 0."""
 AnyRun = DatasetRun[Any, Any]
+Params = Mapping[str, Any]
+LabelIds = tuple[str, ...] | None
 Steps = TypeVar("Steps", bound=RunProgress)
 
 
-class RegionOperator(foo.Operator):
-    """An operator that makes a run of its parameters."""
+class LabelledOperator(foo.Operator):
+    """An operator with a name, a label and a description, which runs at once or is delegated."""
 
     label: ClassVar[str]
     description: ClassVar[str]
-    video: ClassVar[bool] = False
+    generator: ClassVar[bool] = False
 
     @property
     def config(self) -> foo.OperatorConfig:
@@ -54,15 +43,20 @@ class RegionOperator(foo.Operator):
             description=self.description,
             icon="/assets/regions.svg",
             dynamic=True,
-            execute_as_generator=True,
+            execute_as_generator=self.generator,
             allow_immediate_execution=True,
             allow_delegated_execution=True,
             risk_level=types.RiskLevel.MEDIUM,
         )
 
-    def make_run(
-        self, view: SampleCollection, params: Mapping[str, Any], label_ids: tuple[str, ...] | None = None
-    ) -> AnyRun:
+
+class RunOperator(LabelledOperator):
+    """An operator that makes a run of its parameters."""
+
+    generator = True
+    video: ClassVar[bool] = False
+
+    def make_run(self, view: SampleCollection, params: Params, label_ids: LabelIds = None) -> AnyRun:
         """The checked run that parameters make; `label_ids` limit its prompts."""
         raise NotImplementedError
 
@@ -70,7 +64,7 @@ class RegionOperator(foo.Operator):
         """Add the operator's own part of the form."""
         raise NotImplementedError
 
-    def prompt_field(self, params: Mapping[str, Any]) -> str | None:
+    def prompt_field(self, params: Params) -> str | None:
         """The field whose labels are the prompts."""
         return chosen_field(params)
 
@@ -116,10 +110,12 @@ class RegionOperator(foo.Operator):
 
     def resolve_output(self, ctx: Context) -> types.Property:
         outputs = types.Object()
-        for name, label in SUMMARY.items():
+        for name in SUMMARY:
             if ctx.results.get(name):
-                kind = outputs.str if name == "last_error" else outputs.float if name == "seconds" else outputs.int
-                kind(name, label=label)
+                outputs.int(name, label=name.capitalize())
+        outputs.float("seconds", label="Seconds")
+        if ctx.results.get("last_error"):
+            outputs.str("last_error", label="Last error")
         return types.Property(outputs, view=types.View(label=f"{self.config.label}: done"))
 
     def __call__(self, view: SampleCollection, delegate: bool = False, **settings: Any) -> Any:
@@ -156,7 +152,7 @@ def now_and_then(steps: Iterator[Steps]) -> Iterator[Steps]:
     yield progress
 
 
-def schedule(operator: foo.Operator, view: SampleCollection, settings: Mapping[str, Any]) -> Any:
+def schedule(operator: foo.Operator, view: SampleCollection, settings: Params) -> Any:
     """Leave the work to `fiftyone delegated launch`; the operation that was queued."""
     context = {"view": view.view() if isinstance(view, fo.Dataset) else view, "params": dict(settings)}
     return foo.execute_operator(operator.uri, context, request_delegation=True).result

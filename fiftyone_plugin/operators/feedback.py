@@ -9,21 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
-import fiftyone.operators as foo
 from fiftyone.operators import types
+from pam_core.types import FEEDBACK_SCHEMA
 
 from fiftyone_plugin.checks import FiftyOneError
-from fiftyone_plugin.feedback import (
-    VERDICTS,
-    check_reviewable,
-    reviewable_fields,
-    reviewed_labels,
-    verdict_counts,
-)
+from fiftyone_plugin.feedback import VERDICTS, check_reviewable, reviewable_fields, reviewed_labels, verdict_counts
 from fiftyone_plugin.mongo import SampleCollection, dataset_of
-from fiftyone_plugin.operators.base import schedule
+from fiftyone_plugin.operators.base import LabelledOperator, schedule
 from fiftyone_plugin.operators.form import Context, choose, notice
-from pam_core.types import FEEDBACK_SCHEMA
 
 FIRST_BYTES = f'{{"schema":"{FEEDBACK_SCHEMA}"'.encode()
 OUTPUTS = {
@@ -34,21 +27,12 @@ OUTPUTS = {
 }
 
 
-class ExportFeedback(foo.Operator):
+class ExportFeedback(LabelledOperator):
     """Writes a JSON Lines file of pam_core.types.Feedback."""
 
-    @property
-    def config(self) -> foo.OperatorConfig:
-        return foo.OperatorConfig(
-            name="export_feedback",
-            label="Export feedback",
-            description="Write accepted, edited and rejected regions to a file to fine-tune a model with",
-            icon="/assets/regions.svg",
-            dynamic=True,
-            allow_immediate_execution=True,
-            allow_delegated_execution=True,
-            risk_level=types.RiskLevel.MEDIUM,
-        )
+    name = "export_feedback"
+    label = "Export feedback"
+    description = "Write accepted, edited and rejected regions to a file to fine-tune a model with"
 
     def resolve_input(self, ctx: Context) -> types.Property:
         inputs = types.Object()

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from fiftyone.operators import types
-
 from pam_core.contracts import ModelInfo
 from pam_core.errors import UnsupportedError
 from pam_core.types import Language
@@ -76,21 +75,12 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def chosen_tasks(params: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The chosen tasks; None for all. Raises UnsupportedError."""
-    return _names("tasks", params) or None
-
-
-def chosen_languages(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """The chosen languages; English without a choice. Raises UnsupportedError."""
-    return _names("languages", params) or ("en",)
-
-
-def _names(key: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+def chosen_names(params: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    """The chosen tasks or languages; None without a choice. Raises UnsupportedError."""
     names = tuple(as_list(params.get(key)))
     if any(not isinstance(name, str) for name in names):
         raise UnsupportedError(f"Got {key} {names}; wanted their names.")
-    return names
+    return names or None
 
 
 def chosen_field(params: Mapping[str, Any]) -> str | None:

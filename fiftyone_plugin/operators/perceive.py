@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from fiftyone.operators import types
+from pam_plugins import plugins
+from pam_plugins.options import Options
 
 from fiftyone_plugin.checks import FiftyOneError, prompt_fields
 from fiftyone_plugin.images import GEOMETRIES, ImageRequest, ImageRun
 from fiftyone_plugin.mongo import SampleCollection, dataset_of
-from fiftyone_plugin.operators.base import RegionOperator
-from fiftyone_plugin.operators.form import (
-    NO_FIELD,
-    Context,
-    choose,
-    chosen_field,
-    chosen_languages,
-    chosen_tasks,
-    given,
-)
-from pam_plugins import plugins
-from pam_plugins.options import Options
+from fiftyone_plugin.operators.base import LabelIds, Params, RunOperator
+from fiftyone_plugin.operators.form import NO_FIELD, Context, choose, chosen_field, chosen_names, given
 
 
-class PerceiveRegions(RegionOperator):
+class PerceiveRegions(RunOperator):
     """Masks and texts for the regions that labels are prompts for, or for everything in the picture.
 
     Settings: field, prompt_field, model, device, tasks, languages, existing, geometry, mask_folder, proposer.
@@ -34,9 +25,7 @@ class PerceiveRegions(RegionOperator):
     label = "Perceive regions"
     description = "Mask, label, explain and caption what labels point at, or everything in each image"
 
-    def make_run(
-        self, view: SampleCollection, params: Mapping[str, Any], label_ids: tuple[str, ...] | None = None
-    ) -> ImageRun:
+    def make_run(self, view: SampleCollection, params: Params, label_ids: LabelIds = None) -> ImageRun:
         return ImageRun(view, image_request(params, label_ids))
 
     def settings(self, inputs: types.Object, ctx: Context, view: SampleCollection) -> None:
@@ -54,7 +43,7 @@ class PerceiveRegions(RegionOperator):
             choose(inputs, "proposer", proposers, Options.proposer, label="Proposer of regions")
 
 
-class CaptionRegions(RegionOperator):
+class CaptionRegions(RunOperator):
     """Texts for existing labels; their boxes and masks stay as they are.
 
     Settings: field, existing, relabel, model, device, tasks, languages.
@@ -64,12 +53,10 @@ class CaptionRegions(RegionOperator):
     label = "Caption existing regions"
     description = "Label, explain and caption detections that are there already, without detecting anew"
 
-    def make_run(
-        self, view: SampleCollection, params: Mapping[str, Any], label_ids: tuple[str, ...] | None = None
-    ) -> ImageRun:
+    def make_run(self, view: SampleCollection, params: Params, label_ids: LabelIds = None) -> ImageRun:
         return ImageRun(view, image_request(params, label_ids, caption=True))
 
-    def prompt_field(self, params: Mapping[str, Any]) -> str | None:
+    def prompt_field(self, params: Params) -> str | None:
         return params.get("field")
 
     def settings(self, inputs: types.Object, ctx: Context, view: SampleCollection) -> None:
@@ -91,15 +78,13 @@ class CaptionRegions(RegionOperator):
         return super().__call__(view, delegate, field=field, **settings)
 
 
-def image_request(
-    params: Mapping[str, Any], label_ids: tuple[str, ...] | None = None, *, caption: bool = False
-) -> ImageRequest:
+def image_request(params: Params, label_ids: LabelIds = None, *, caption: bool = False) -> ImageRequest:
     """The request that parameters make. Raises FiftyOneError, NotFoundError and UnsupportedError."""
     if caption and not params.get("field"):
         raise FiftyOneError("Got no field; wanted the field whose labels are to be captioned.")
     info = plugins.resolve_model(params.get("model") or "auto")
     proposer = params.get("proposer") or Options.proposer
-    options = Options(chosen_tasks(params), chosen_languages(params), proposer)
+    options = Options(chosen_names(params, "tasks"), chosen_names(params, "languages") or ("en",), proposer)
     options.tasks_for(info)
     return ImageRequest(
         **given(params, "field", "relabel", "device", "geometry", "existing"),

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fiftyone.operators import types
-
-from fiftyone_plugin.checks import prompt_fields
-from fiftyone_plugin.mongo import SampleCollection, dataset_of
-from fiftyone_plugin.operators.base import RegionOperator
-from fiftyone_plugin.operators.form import FRAMES, NO_FIELD, Context, choose, chosen_field, chosen_languages, given
-from fiftyone_plugin.videos import VideoRequest, VideoRun
 from pam_core.errors import UnsupportedError
 from pam_plugins import plugins
 
+from fiftyone_plugin.checks import prompt_fields
+from fiftyone_plugin.mongo import SampleCollection, dataset_of
+from fiftyone_plugin.operators.base import LabelIds, Params, RunOperator
+from fiftyone_plugin.operators.form import FRAMES, NO_FIELD, Context, choose, chosen_field, chosen_names, given
+from fiftyone_plugin.videos import VideoRequest, VideoRun
 
-class TrackAndCaption(RegionOperator):
+
+class TrackAndCaption(RunOperator):
     """Masks of tracked objects on every frame, and a caption of each of their events.
 
     Settings: prompt_field, max_objects, field, existing, model, device, languages.
@@ -27,9 +24,7 @@ class TrackAndCaption(RegionOperator):
     description = "Track objects through videos, with a mask on every frame, and caption what each of them does"
     video = True
 
-    def make_run(
-        self, view: SampleCollection, params: Mapping[str, Any], label_ids: tuple[str, ...] | None = None
-    ) -> VideoRun:
+    def make_run(self, view: SampleCollection, params: Params, label_ids: LabelIds = None) -> VideoRun:
         return VideoRun(view, video_request(params, label_ids))
 
     def settings(self, inputs: types.Object, ctx: Context, view: SampleCollection) -> None:
@@ -45,9 +40,9 @@ class TrackAndCaption(RegionOperator):
         choose(inputs, "existing", VideoRun.existing, label="Videos with tracks")
 
 
-def video_request(params: Mapping[str, Any], label_ids: tuple[str, ...] | None = None) -> VideoRequest:
+def video_request(params: Params, label_ids: LabelIds = None) -> VideoRequest:
     """The request that parameters make. Raises NotFoundError and UnsupportedError."""
-    languages = chosen_languages(params)
+    languages = chosen_names(params, "languages") or ("en",)
     max_objects = params.get("max_objects", VideoRequest.max_objects)
     if not isinstance(max_objects, int):
         raise UnsupportedError(f"Got max_objects={max_objects!r}; wanted a number.")
