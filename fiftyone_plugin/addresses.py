@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import fiftyone as fo
-from pam_core.types import ModelRef, Perception
-from pam_plugins.datasets.contracts import Job, Result
 
 from fiftyone_plugin.checks import FiftyOneError, check_label_field, check_media, check_prompt_field, check_writable
 from fiftyone_plugin.convert import Geometry, model_name
 from fiftyone_plugin.images import RegionSink, SampleSource, with_labels
 from fiftyone_plugin.mongo import SampleCollection, dataset_of
 from fiftyone_plugin.run import ResultFields, Samples, mask_folder
+from pam_core.types import ModelRef, Perception
+from pam_plugins.datasets.contracts import Job, Result
 
 
 def open_source(address: str) -> SampleSource:

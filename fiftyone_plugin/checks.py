@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import fiftyone as fo
 import fiftyone.core.media as fom
-from pam_core.errors import DatasetError
 
 from fiftyone_plugin.convert import PROMPT_TYPES
 from fiftyone_plugin.mongo import SampleCollection, dataset_of, field_type, is_clips, is_refusal, try_write
+from pam_core.errors import DatasetError
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 RESERVED = frozenset({"id", "filepath", "tags", "metadata", "frames", "group"})

@@ -22,13 +22,13 @@ import cv2
 import fiftyone as fo
 import fiftyone.core.utils as fou
 import numpy as np
+
+from fiftyone_plugin.mongo import list_name
 from pam_core.errors import PromptError
 from pam_core.masks import BoolArray, Box, Mask
 from pam_core.tasks import BUILTIN_TASKS
 from pam_core.types import Language, ModelRef, Prompt, Region, Texts
 from pam_plugins.files import write_whole
-
-from fiftyone_plugin.mongo import list_name
 
 Label = fo.Detection | fo.Keypoint | fo.Polyline
 PROMPT_TYPES = (fo.Detections, fo.Keypoints, fo.Polylines)

@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import fiftyone as fo
-from pam_core.errors import PictureError
-from pam_core.media.images import picture_size
-from pam_core.types import Feedback, Region, Verdict
-from pam_plugins import plugins
 
 from fiftyone_plugin import mongo
 from fiftyone_plugin.checks import FiftyOneError, check_writable
 from fiftyone_plugin.convert import ANSWERS, labels_in, region_of
 from fiftyone_plugin.mongo import LabelQuery, SampleCollection, all_slices, field_type, label_path
 from fiftyone_plugin.run import ResultFields
+from pam_core.errors import PictureError
+from pam_core.media.images import picture_size
+from pam_core.types import Feedback, Region, Verdict
+from pam_plugins import plugins
 
 SOURCE = "fiftyone"
 EDITABLE = ("label", "caption", "label_zh", "caption_zh")

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import fiftyone as fo
+
+from fiftyone_plugin.checks import check_choice, check_label_field, check_prompt_field
+from fiftyone_plugin.convert import Geometry, Label, labels_in, model_name, prompt_of, region_of, text_attributes
+from fiftyone_plugin.mongo import SampleCollection, dataset_of, label_path, list_name
+from fiftyone_plugin.run import DatasetRun, ResultFields, RunProgress, RunRequest, Samples
 from pam_core.contracts import RegionModel
 from pam_core.errors import PictureError, PromptError
 from pam_core.media.images import picture_size
@@ -21,11 +26,6 @@ from pam_core.types import ModelRef, Perception
 from pam_plugins import pipeline, plugins
 from pam_plugins.datasets.contracts import Job, Result
 from pam_plugins.options import Options
-
-from fiftyone_plugin.checks import check_choice, check_label_field, check_prompt_field
-from fiftyone_plugin.convert import Geometry, Label, labels_in, model_name, prompt_of, region_of, text_attributes
-from fiftyone_plugin.mongo import SampleCollection, dataset_of, label_path, list_name
-from fiftyone_plugin.run import DatasetRun, ResultFields, RunProgress, RunRequest, Samples
 
 GEOMETRIES = {"mask": "in the database", "mask_path": "as PNG files", "polyline": "as outlines"}
 

@@ -5,7 +5,6 @@ Imports FiftyOne only when the command runs: that takes seconds. Where no MongoD
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import logging
 import os
@@ -17,12 +16,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
+from rich.markup import escape
+
 from pam_core.errors import NotFoundError
 from pam_plugins.cli.console import FAILED, fail, note, out
 from pam_plugins.plugins import resolve_model
-from rich.markup import escape
 
 HERE = Path(__file__).resolve().parent
+PLACES = [str(HERE.parent), str(HERE.parent / "core")]
+"""What has to be importable where the package is not installed."""
 NAME = "@pam/regions"
 FOLDER = "pam"
 METADATA = "fiftyone.yml"
@@ -99,7 +101,10 @@ def place(plugins: Path) -> str:
             raise FileExistsError(
                 f"{target} is there and is not this plugin; nothing was changed. Move it away and run this again."
             )
-        _remove(target)
+        if target.is_symlink():
+            target.unlink()
+        else:
+            shutil.rmtree(target)
     try:
         target.symlink_to(HERE, target_is_directory=True)
     except (OSError, NotImplementedError):  # Windows without the right to make links, some network drives
@@ -119,17 +124,9 @@ def _is_ours(target: Path) -> bool:
     return entry.is_file() and entry.read_text(encoding="utf-8").startswith(f"# {MARK}")
 
 
-def _remove(target: Path) -> None:
-    if target.is_symlink():
-        target.unlink()
-    else:
-        shutil.rmtree(target)
-
-
 def _write_shim(target: Path) -> None:
     target.mkdir()
-    places = [str(HERE.parent), str(HERE.parent / "core")]
-    (target / "__init__.py").write_text(SHIM.format(mark=MARK, root=HERE, places=places), encoding="utf-8")
+    (target / "__init__.py").write_text(SHIM.format(mark=MARK, root=HERE, places=PLACES), encoding="utf-8")
     shutil.copy(HERE / METADATA, target)
     for folder in ("assets", "skills"):
         shutil.copytree(HERE / folder, target / folder)
@@ -230,15 +227,8 @@ print(" ".join(each.config.name for each in context.instances))
 
 def _environment() -> dict[str, str]:
     """The environment without this checkout in PYTHONPATH."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place and not _ours(place)]
-    return {**kept, **({"PYTHONPATH": os.pathsep.join(others)} if others else {})}
-
-
-def _ours(place: str) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(place).resolve() in (HERE.parent, HERE.parent / "core")
-    return False
+    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if str(Path(p).resolve()) not in PLACES)}
 
 
 def _model() -> InstallCheck:

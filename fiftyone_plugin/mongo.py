@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import fiftyone as fo
 import fiftyone.core.media as fom
@@ -170,6 +170,17 @@ def _under(name: str, condition: dict[str, Any]) -> dict[str, Any]:
     return {f"{name}.{key}": value for key, value in condition.items()}
 
 
+class LabelOutline(NamedTuple):
+    """A label on a frame, without its shape. Labels with one `object_key` (an instance's id or an index) are of one
+    object.
+    """
+
+    frame_number: int
+    label_id: str
+    index: int | None
+    object_key: str | int | None
+
+
 class VideoFrames:
     """The labels on the frames of one video, read and written in batches. Frames are numbered from 1.
 
@@ -181,18 +192,17 @@ class VideoFrames:
         self._collection = dataset._frame_collection
         self._of_video = {"_sample_id": ObjectId(sample_id)}
 
-    def outlines(self, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The frame number of each label of a field, and the label's `id`, `index` and `instance`, None where it has
-        none; frames in order.
-        """
+    def outlines(self, field: str) -> Iterator[LabelOutline]:
+        """The labels of a field, frames in order. Masks are not read."""
         path = self._path(field)
         fields = {f"{path}._id": 1, f"{path}.index": 1, f"{path}.instance._id": 1, "frame_number": 1}
         match = {**self._of_video, f"{path}.0": {"$exists": True}}
         for frame in self._collection.find(match, fields).sort("frame_number", 1):
             for label in frame[field][path.partition(".")[2]]:
-                instance = (label.get("instance") or {}).get("_id")
-                outline = {"id": str(label["_id"]), "index": label.get("index")}
-                yield frame["frame_number"], {**outline, "instance": str(instance) if instance else None}
+                index, instance = label.get("index"), (label.get("instance") or {}).get("_id")
+                yield LabelOutline(
+                    frame["frame_number"], str(label["_id"]), index, str(instance) if instance else index
+                )
 
     def labels(self, field: str, number: int) -> list[Any]:
         """The labels of one frame."""

@@ -8,6 +8,9 @@ from itertools import count
 from typing import Any
 
 import fiftyone as fo
+
+from fiftyone_plugin.convert import prompt_of
+from fiftyone_plugin.mongo import LabelOutline, VideoFrames
 from pam_core.contracts import ModelInfo, RegionModel, ReversibleSource
 from pam_core.errors import PromptError, VideoError
 from pam_core.sessions.session import StreamSession
@@ -15,9 +18,6 @@ from pam_core.types import Prompt, Region, Texts
 from pam_core.video import Fault, Frame
 from pam_plugins.api import perceive
 from pam_plugins.options import Options, check_prompt
-
-from fiftyone_plugin.convert import prompt_of
-from fiftyone_plugin.mongo import VideoFrames
 
 
 @dataclass
@@ -51,14 +51,12 @@ def objects_of_labels(
     each of the first labelled frame is one; of `ids`, where given, each is.
     """
     chosen = list(_first_labels(frames.outlines(field), ids))
-    taken = {index for _, _, index in chosen if index is not None}
-    free = (number for number in count(1) if number not in taken)
-    numbers = sorted({number for number, _, _ in chosen})
+    numbers = sorted({outline.frame_number for outline in chosen})
     labels = {label.id: label for number in numbers for label in frames.labels(field, number)}
-    objects: list[PromptedObject] = []
+    free = (number for number in count(1) if all(number != outline.index for outline in chosen))
+    objects: dict[int, PromptedObject] = {}
     errors: list[str] = []
-    used: set[int] = set()
-    for number, label_id, index in chosen:
+    for number, label_id, index, _ in chosen:
         label = labels.get(label_id)
         if label is None:  # deleted meanwhile
             continue
@@ -69,30 +67,27 @@ def objects_of_labels(
         except PromptError as error:
             errors.append(f"Frame {number}, label {label.label or label_id}: {error}")
             continue
-        track_id = index if index is not None and index not in used else next(free)
-        used.add(track_id)
+        track_id = index if index is not None and index not in objects else next(free)
         texts = {"label": {"en": label.label}} if label.label else {}
         instance = label.get_attribute_value("instance", None) or fo.Instance()
-        objects.append(PromptedObject(track_id, prompt, number - 1, texts, instance))
-    return objects, errors
+        objects[track_id] = PromptedObject(track_id, prompt, number - 1, texts, instance)
+    return list(objects.values()), errors
 
 
-def _first_labels(
-    outlines: Iterable[tuple[int, dict[str, Any]]], ids: Collection[str] | None
-) -> Iterator[tuple[int, str, int | None]]:
-    """The frame number, the label's id and its index for the first label of each object."""
+def _first_labels(outlines: Iterable[LabelOutline], ids: Collection[str] | None) -> Iterator[LabelOutline]:
+    """The first label of each object; of `ids` only, where given."""
     known: set[Any] = set()
     first: int | None = None
-    for number, outline in outlines:
-        if ids is not None and outline["id"] not in ids:
+    for outline in outlines:
+        if ids is not None and outline.label_id not in ids:
             continue
-        first = number if first is None else first
-        key = outline["instance"] or outline["index"]
-        if key in known or (key is None and ids is None and number != first):
+        first = outline.frame_number if first is None else first
+        key = outline.object_key
+        if key in known or (key is None and ids is None and outline.frame_number != first):
             continue
         if key is not None:
             known.add(key)
-        yield number, outline["id"], outline["index"]
+        yield outline
 
 
 class PromptingSource:
@@ -139,7 +134,7 @@ class PromptingSource:
         regions = self._perceive(frame)[: self._max_objects]
         if not regions:
             raise VideoError(
-                f"Frame {frame.index + 1}, the first, has no region to track; wanted prompts. Draw boxes or keypoints "
+                f"Frame {frame.index + 1}, the first, has no region to track; wanted prompts. Draw boxes or points "
                 "on frames and name their field."
             )
         for track_id, region in enumerate(regions, 1):

@@ -22,13 +22,13 @@ from typing import Any
 import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
-from pam_core.types import Verdict
 
 from fiftyone_plugin import feedback
 from fiftyone_plugin.checks import FiftyOneError
 from fiftyone_plugin.feedback import EDITABLE, REVIEWS, LabelRow, checked_text, find_rows, reviewable_fields
 from fiftyone_plugin.mongo import is_generated, view_stages
 from fiftyone_plugin.operators.form import Context, choose
+from pam_core.types import Verdict
 
 COLUMNS = ("Label", "Caption", "Score", "Review", "Model", "Seconds")
 ACTIONS = {

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import fiftyone as fo
-from pam_core.contracts import ModelInfo, RegionModel
-from pam_plugins import plugins
 
 from fiftyone_plugin.checks import check_choice, check_media, check_writable
 from fiftyone_plugin.convert import model_name
 from fiftyone_plugin.mongo import SampleCollection, all_slices, dataset_of
+from pam_core.contracts import ModelInfo, RegionModel
+from pam_plugins import plugins
 
 CHUNK = 1000
 """Samples read at once."""

@@ -21,6 +21,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import fiftyone as fo
+
+from fiftyone_plugin.checks import FiftyOneError, check_label_field, check_prompt_field
+from fiftyone_plugin.convert import Geometry, attribute, labels_in, model_name, text_attributes
+from fiftyone_plugin.mongo import SampleCollection, VideoFrames
+from fiftyone_plugin.objects import PromptedObject, PromptedObjects, PromptingSource, objects_of_labels
+from fiftyone_plugin.run import DatasetRun, RunProgress, RunRequest, Samples
 from pam_core.contracts import RegionModel
 from pam_core.errors import PictureError, PromptError, UnsupportedError, VideoError
 from pam_core.media.video_file import VideoFile
@@ -28,12 +34,6 @@ from pam_core.sessions.session import StreamSession
 from pam_core.types import ModelRef
 from pam_core.video import FrameResult, SessionResult, TrackEvent
 from pam_plugins import plugins
-
-from fiftyone_plugin.checks import FiftyOneError, check_label_field, check_prompt_field
-from fiftyone_plugin.convert import Geometry, attribute, labels_in, model_name, text_attributes
-from fiftyone_plugin.mongo import SampleCollection, VideoFrames
-from fiftyone_plugin.objects import PromptedObject, PromptedObjects, PromptingSource, objects_of_labels
-from fiftyone_plugin.run import DatasetRun, RunProgress, RunRequest, Samples
 
 FAILURES = (VideoError, PromptError, PictureError, UnsupportedError)
 """Errors that end one video; the run continues."""
@@ -182,8 +182,8 @@ class VideoRun(DatasetRun[VideoRequest, VideoProgress]):
         has_runs = dataset.get_field(self.fields.run) is not None
         if dataset.get_field(frame_field) is not None and not has_runs:
             raise FiftyOneError(
-                f"The field {frame_field!r} holds labels that no run of tracking made, and tracks would replace them; "
-                "wanted a new name, such as tracks. Nothing was changed."
+                f"The field {frame_field!r} holds labels that no run of tracking made, and tracks would replace them;"
+                " wanted a new name, such as tracks. Nothing was changed."
             )
         if request.prompt_field is not None:
             check_prompt_field(dataset, f"frames.{request.prompt_field}")

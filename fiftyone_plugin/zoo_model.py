@@ -10,15 +10,15 @@ from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.models as fom
+
+from fiftyone_plugin.convert import Geometry, labels_in, prompt_of
+from fiftyone_plugin.run import mask_folder
 from pam_core.contracts import ModelInfo
 from pam_core.errors import NotFoundError, PromptError
 from pam_core.types import Picture, Prompt
 from pam_plugins import plugins
 from pam_plugins.api import perceive
 from pam_plugins.options import Options
-
-from fiftyone_plugin.convert import Geometry, labels_in, prompt_of
-from fiftyone_plugin.run import mask_folder
 
 FAMILIES = {"pam-lite": "lite", "pam": "pam"}
 """The names in the zoo, and how the names of their models begin."""

@@ -10,12 +10,12 @@ import fiftyone as fo
 import fiftyone.core.utils as fou
 import fiftyone.operators as foo
 from fiftyone.operators import types
-from pam_core.errors import NotFoundError, UnsupportedError
 
 from fiftyone_plugin.checks import FiftyOneError
 from fiftyone_plugin.mongo import SampleCollection
 from fiftyone_plugin.operators.form import FRAMES, Context, as_list, choose_model, chosen_field, notice
 from fiftyone_plugin.run import DatasetRun, RunProgress
+from pam_core.errors import NotFoundError, UnsupportedError
 
 REPORT_SECONDS = 0.5
 """The time between two reports of progress."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import fiftyone as fo
 from fiftyone.operators import types
-from pam_core.types import FEEDBACK_SCHEMA
 
 from fiftyone_plugin.checks import FiftyOneError
 from fiftyone_plugin.feedback import VERDICTS, check_reviewable, reviewable_fields, reviewed_labels, verdict_counts
 from fiftyone_plugin.mongo import SampleCollection, dataset_of
 from fiftyone_plugin.operators.base import LabelledOperator, schedule
 from fiftyone_plugin.operators.form import Context, choose, notice
+from pam_core.types import FEEDBACK_SCHEMA
 
 FIRST_BYTES = f'{{"schema":"{FEEDBACK_SCHEMA}"'.encode()
 OUTPUTS = {

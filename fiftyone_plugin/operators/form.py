@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fiftyone.operators import types
+
 from pam_core.contracts import ModelInfo
 from pam_core.errors import UnsupportedError
 from pam_core.types import Language

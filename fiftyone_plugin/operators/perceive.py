@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fiftyone.operators import types
-from pam_plugins import plugins
-from pam_plugins.options import Options
 
 from fiftyone_plugin.checks import FiftyOneError, prompt_fields
 from fiftyone_plugin.images import GEOMETRIES, ImageRequest, ImageRun
 from fiftyone_plugin.mongo import SampleCollection, dataset_of
 from fiftyone_plugin.operators.base import LabelIds, Params, RunOperator
 from fiftyone_plugin.operators.form import NO_FIELD, Context, choose, chosen_field, chosen_names, given
+from pam_plugins import plugins
+from pam_plugins.options import Options
 
 
 class PerceiveRegions(RunOperator):

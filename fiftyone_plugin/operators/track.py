@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from fiftyone.operators import types
-from pam_core.errors import UnsupportedError
-from pam_plugins import plugins
 
 from fiftyone_plugin.checks import prompt_fields
 from fiftyone_plugin.mongo import SampleCollection, dataset_of
 from fiftyone_plugin.operators.base import LabelIds, Params, RunOperator
 from fiftyone_plugin.operators.form import FRAMES, NO_FIELD, Context, choose, chosen_field, chosen_names, given
 from fiftyone_plugin.videos import VideoRequest, VideoRun
+from pam_core.errors import UnsupportedError
+from pam_plugins import plugins
 
 
 class TrackAndCaption(RunOperator):
