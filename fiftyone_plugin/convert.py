@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import fiftyone as fo
@@ -30,7 +31,8 @@ from pam_core.tasks import BUILTIN_TASKS
 from pam_core.types import Language, ModelRef, Prompt, Region, Texts
 from pam_plugins.files import write_whole
 
-Label = fo.Detection | fo.Keypoint | fo.Polyline
+Label = Any
+"""A Detection, Keypoint or Polyline."""
 PROMPT_TYPES = (fo.Detections, fo.Keypoints, fo.Polylines)
 ATTRIBUTES = {"brief": "caption", "detailed": "detailed_caption"}
 """Attribute names of tasks, where not the task's own name."""

@@ -177,7 +177,7 @@ class LabelOutline(NamedTuple):
 
     frame_number: int
     label_id: str
-    index: int | None
+    track_index: int | None
     object_key: str | int | None
 
 

@@ -53,7 +53,7 @@ def objects_of_labels(
     chosen = list(_first_labels(frames.outlines(field), ids))
     numbers = sorted({outline.frame_number for outline in chosen})
     labels = {label.id: label for number in numbers for label in frames.labels(field, number)}
-    free = (number for number in count(1) if all(number != outline.index for outline in chosen))
+    free = (number for number in count(1) if all(number != outline.track_index for outline in chosen))
     objects: dict[int, PromptedObject] = {}
     errors: list[str] = []
     for number, label_id, index, _ in chosen:

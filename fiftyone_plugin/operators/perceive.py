@@ -73,7 +73,9 @@ class CaptionRegions(RunOperator):
         inputs.bool("relabel", default=False, label="Change labels too", description=hint)
         ctx.params.setdefault("field", fields[0])
 
-    def __call__(self, view: SampleCollection, field: str, delegate: bool = False, **settings: Any) -> Any:
+    def __call__(  # type: ignore[override]  # the field has no default here
+        self, view: SampleCollection, field: str, delegate: bool = False, **settings: Any
+    ) -> Any:
         """Caption the labels of `field` in a dataset or a view from Python; `settings` are the form's."""
         return super().__call__(view, delegate, field=field, **settings)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from pam_core.errors import DatasetError
 from pam_plugins.cli import app
 from pam_plugins.datasets.contracts import Job
 from pam_plugins.options import Options
@@ -20,6 +21,13 @@ from tests.fiftyone_plugin.test_perceive import COLOURS, labels
 
 def pam_enrich(source: str, sink: str) -> Any:
     return CliRunner().invoke(app, ["enrich", source, sink, "--model", "fake"])
+
+
+def error_of(source: str, sink: str) -> str:
+    """The error that ends the command."""
+    done = pam_enrich(source, sink)
+    assert done.exit_code == 1 and isinstance(done.exception, DatasetError), done.output
+    return str(done.exception)
 
 
 def test_the_command_goes_from_dataset_to_dataset_and_to_parquet(
@@ -67,7 +75,7 @@ def test_pictures_the_dataset_does_not_have_are_added_once(
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("fiftyone:no such", "There is no FiftyOne dataset 'no such'"),
         ("fiftyone:{name}@gone", "has no saved view 'gone'"),
@@ -75,21 +83,18 @@ def test_pictures_the_dataset_does_not_have_are_added_once(
     ],
 )
 def test_what_is_not_there_is_said(
-    fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path, address: str, said: str
+    fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path, address: str, message: str
 ) -> None:
     dataset = make_dataset(1)
-    done = pam_enrich(address.format(name=dataset.name), f"parquet:{tmp_path / 'out'}")
-    assert done.exit_code != 0
-    assert said in " ".join(done.output.split())
+    assert message in error_of(address.format(name=dataset.name), f"parquet:{tmp_path / 'out'}")
 
 
 def test_labels_that_others_made_are_not_replaced(
     fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path
 ) -> None:
     dataset = make_dataset(1)
-    done = pam_enrich(f"fiftyone:{dataset.name}", f"fiftyone:{dataset.name}/boxes")
-    assert done.exit_code != 0
-    assert "holds labels that were not made by pam" in " ".join(done.output.split())
+    error = error_of(f"fiftyone:{dataset.name}", f"fiftyone:{dataset.name}/boxes")
+    assert "holds labels that were not made by pam" in error
     assert labels(dataset, "boxes") == [["thing"] * 3]
 
 
