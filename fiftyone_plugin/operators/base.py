@@ -19,6 +19,10 @@ from pam_core.errors import NotFoundError, UnsupportedError
 
 REPORT_SECONDS = 0.5
 """The time between two reports of progress."""
+ADVICE = (
+    "Execute shows progress here and stops with the App. Schedule runs in the background, where `fiftyone delegated "
+    "launch` is running."
+)
 MISUSE = (FiftyOneError, UnsupportedError, NotFoundError)
 SUMMARY = ("done", "perceived", "regions", "frames", "tracks", "events", "resumed", "skipped", "failed", "faults")
 """The counts of a run that the App shows, where they are not 0."""
@@ -49,6 +53,18 @@ class LabelledOperator(foo.Operator):
             risk_level=types.RiskLevel.MEDIUM,
         )
 
+    def form(self, inputs: types.Object, ctx: Context) -> None:
+        """Add the fields of the form. What it raises is shown, and keeps the form from being executed."""
+        raise NotImplementedError
+
+    def resolve_input(self, ctx: Context) -> types.Property:
+        inputs = types.Object()
+        try:
+            self.form(inputs, ctx)
+        except MISUSE as error:
+            notice(inputs, "misuse", str(error), error=True)
+        return types.Property(inputs, view=types.View(label=self.label))
+
 
 class RunOperator(LabelledOperator):
     """An operator that makes a run of its parameters."""
@@ -75,29 +91,18 @@ class RunOperator(LabelledOperator):
         ids = [label["label_id"] for label in selected if str(label.get("field")).removeprefix(FRAMES) == field]
         return self.make_run(view, ctx.params, tuple(ids) or None)
 
-    def resolve_input(self, ctx: Context) -> types.Property:
-        inputs = types.Object()
-        try:
-            view = ctx.target_view(require_flat=True)
-            self.settings(inputs, ctx, view)
-            choose_model(inputs, ctx, video=self.video)
-            run = self._run_of(ctx, view)
-            notice(inputs, "estimate", run.estimate())
-            if run.skipped:
-                text = (
-                    f"{run.skipped} {run.noun} have results in {run.request.field!r} already; they stay as they are."
-                )
-                notice(inputs, "skipped", text)
-            if run.total == 0:
-                notice(inputs, "nothing", f"There is nothing to do: no {run.noun} are left.", error=True)
-        except MISUSE as error:
-            notice(inputs, "misuse", str(error), error=True)
-        advice = (
-            "Execute shows progress here and stops with the App. Schedule runs in the background, where "
-            "`fiftyone delegated launch` is running."
-        )
-        notice(inputs, "advice", advice)
-        return types.Property(inputs, view=types.View(label=self.config.label))
+    def form(self, inputs: types.Object, ctx: Context) -> None:
+        view = ctx.target_view(require_flat=True)
+        self.settings(inputs, ctx, view)
+        choose_model(inputs, ctx, video=self.video)
+        run = self._run_of(ctx, view)
+        notice(inputs, "estimate", run.estimate())
+        if run.skipped:
+            text = f"{run.skipped} {run.noun} have results in {run.request.field!r} already; they stay as they are."
+            notice(inputs, "skipped", text)
+        if run.total == 0:
+            notice(inputs, "nothing", f"There is nothing to do: no {run.noun} are left.", error=True)
+        notice(inputs, "advice", ADVICE)
 
     def execute(self, ctx: Context) -> dict[str, Any] | Iterator[Any]:
         """In the background, the counts; in the App, messages for it as the work goes on."""
@@ -116,7 +121,7 @@ class RunOperator(LabelledOperator):
         outputs.float("seconds", label="Seconds")
         if ctx.results.get("last_error"):
             outputs.str("last_error", label="Last error")
-        return types.Property(outputs, view=types.View(label=f"{self.config.label}: done"))
+        return types.Property(outputs, view=types.View(label=f"{self.label}: done"))
 
     def __call__(self, view: SampleCollection, delegate: bool = False, **settings: Any) -> Any:
         """Run on a dataset or a view from Python; `settings` are the form's.

@@ -34,15 +34,7 @@ class ExportFeedback(LabelledOperator):
     label = "Export feedback"
     description = "Write accepted, edited and rejected regions to a file to fine-tune a model with"
 
-    def resolve_input(self, ctx: Context) -> types.Property:
-        inputs = types.Object()
-        try:
-            self._form(inputs, ctx)
-        except FiftyOneError as error:
-            notice(inputs, "misuse", str(error), error=True)
-        return types.Property(inputs, view=types.View(label=self.config.label))
-
-    def _form(self, inputs: types.Object, ctx: Context) -> None:
+    def form(self, inputs: types.Object, ctx: Context) -> None:
         view = ctx.target_view()
         dataset = dataset_of(view)
         fields = reviewable_fields(dataset)
