@@ -146,7 +146,7 @@ def perceive(page: Any, keep: Callable[..., None]) -> None:
     page.get_by_text("Perceive regions", exact=True).first.wait_for()
     page.keyboard.press("Enter")
     form = page.get_by_role("dialog")
-    form.get_by_text("Prompts").wait_for()
+    form.get_by_text("Prompts", exact=True).wait_for()
     form.get_by_role("combobox").first.click()
     page.get_by_role("option", name="The labels of boxes").click()
     form.get_by_text("Proposer of regions").wait_for(state="detached")
