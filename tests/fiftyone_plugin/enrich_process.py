@@ -1,6 +1,6 @@
 """A process that enriches a dataset and can be killed: `python enrich_process.py DATASET LOG [MODEL]`.
 
-Every picture that the model looks at adds a line to LOG.
+Every picture that is embedded adds a line to LOG.
 """
 
 from __future__ import annotations

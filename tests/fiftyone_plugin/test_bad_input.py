@@ -180,9 +180,9 @@ def test_a_read_only_dataset(host: dict[str, str], tmp_path: Path) -> None:
             return done.stdout
 
         run("boss", make)
-        said = run("guest", enrich)
-    assert said.startswith("The dataset 'd' is read-only for this user of the database")
-    assert said.rstrip().endswith("None")
+        output = run("guest", enrich)
+    assert output.startswith("The dataset 'd' is read-only for this user of the database")
+    assert output.rstrip().endswith("None")
 
 
 def test_a_dataset_without_labels_to_caption(fake: FakePlugin, make_dataset: MakeDataset) -> None:

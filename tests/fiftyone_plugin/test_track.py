@@ -383,7 +383,7 @@ def test_the_progress_says_how_far_the_video_is(fake_video: FakePlugin, make_vid
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
         ({"field": "boxes"}, "no run of tracking made"),
         ({"field": "my tracks"}, "wanted a new name"),
@@ -395,13 +395,16 @@ def test_the_progress_says_how_far_the_video_is(fake_video: FakePlugin, make_vid
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_changed(
-    fake_video: FakePlugin, make_videos: MakeVideos, params: dict[str, Any], said: str
+    fake_video: FakePlugin, make_videos: MakeVideos, params: dict[str, Any], message: str
 ) -> None:
     from fiftyone_plugin.videos import VideoRequest, VideoRun
     from pam_plugins.plugins import get_plugins
 
     dataset = make_videos(1)
-    with get_plugins().registered(FakePlugin(), "looks-only"), pytest.raises((ValueError, RuntimeError), match=said):
+    with (
+        get_plugins().registered(FakePlugin(), "looks-only"),
+        pytest.raises((ValueError, RuntimeError), match=message),
+    ):
         VideoRun(dataset, VideoRequest(**{"model": "fake-video", **params}))
     assert dataset.list_runs() == [] and "tracks" not in dataset.get_frame_field_schema()
 
@@ -424,8 +427,8 @@ def test_the_form_offers_frame_fields_and_models_that_follow(fake_video: FakePlu
     from fiftyone.operators.registry import OperatorRegistry
 
     dataset = make_videos(1)
-    asked = {"dataset_name": dataset.name, "params": {"model": "fake-video", "prompt_field": "boxes"}}
-    form = asyncio.run(resolve_type(OperatorRegistry(), f"{URI}/track_and_caption", asked)).to_json()
+    request = {"dataset_name": dataset.name, "params": {"model": "fake-video", "prompt_field": "boxes"}}
+    form = asyncio.run(resolve_type(OperatorRegistry(), f"{URI}/track_and_caption", request)).to_json()
     inputs = form["type"]["properties"]
     assert "boxes" in inputs["prompt_field"]["type"]["values"]
     assert "fake-video" in inputs["model"]["type"]["values"] and "fake" not in inputs["model"]["type"]["values"]
