@@ -1,4 +1,4 @@
-"""What FiftyOne adds to each picture: the operator's work beside `pam perceive` on the same pictures and prompts.
+"""What FiftyOne adds to each picture: an operator's run beside `pam perceive` on the same pictures and prompts.
 
     make pam-python ARGS="-m benchmarks.fiftyone --pictures 60"
 
@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -43,27 +44,24 @@ def main() -> None:
 def measure(count: int, model_name: str, home: Path) -> dict[str, object]:
     import fiftyone as fo
 
-    from fiftyone_plugin.dataset import Samples, SampleSource
-    from fiftyone_plugin.work import Request, Work
+    from fiftyone_plugin.images import ImageRequest, ImageRun, SampleSource
+    from fiftyone_plugin.run import Samples
     from pam_core.engine.cache import shared_cache
-    from pam_plugins import plugins
-    from pam_plugins.datasets.jsonl import ResultsFile
+    from pam_plugins import pipeline, plugins
     from pam_plugins.options import Options
-    from pam_plugins.pipeline import run
 
     dataset = fo.Dataset()
     dataset.add_samples(samples(count))
     model = plugins.load_model(model_name)
     shared_cache.max_bytes = 0
-    options = Options()
-    for _ in Work(dataset[:1], Request("warm", "boxes", model=model_name, options=options)).steps(model):
+    for _ in ImageRun(dataset[:1], ImageRequest("warm", "boxes", model=model_name)).steps(model):
         pass
-    jobs = SampleSource(Samples(dataset.view()), "boxes").jobs()
+    source = SampleSource(Samples(dataset.view()), "boxes")
 
-    with ResultsFile(home / "results.jsonl") as results:
-        plain = iter(run(jobs, model, options, results))
+    with closing(plugins.sink("jsonl").open(str(home / "results.jsonl"))) as sink:
+        plain = pipeline.run(source, [sink], model, Options())
         started = time.perf_counter()
-        steps = Work(dataset, Request("regions", "boxes", model=model_name, options=options)).steps(model)
+        steps = ImageRun(dataset, ImageRequest("regions", "boxes", model=model_name)).steps(model)
         next(steps)
         setup = time.perf_counter() - started
         seconds: dict[str, list[float]] = {"perceive": [], "fiftyone": []}
@@ -74,6 +72,7 @@ def measure(count: int, model_name: str, home: Path) -> dict[str, object]:
         started = time.perf_counter()
         rest = len(list(steps))
         finish = time.perf_counter() - started
+        plain.close()
     assert rest == 0 and dataset.count("regions.detections") == count
     totals = {name: sum(each) for name, each in seconds.items()}
     figures: dict[str, object] = {

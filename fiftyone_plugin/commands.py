@@ -1,39 +1,51 @@
-"""What the door to FiftyOne adds to `pam`. Imports no FiftyOne: it is loaded by every `pam` command."""
+"""The door's hooks: a source, a sink and a command of `pam`. Imports no FiftyOne: every `pam` command loads this."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pam_plugins.datasets.contracts import Sink, SinkFormat, Source, SourceFormat
 from pam_plugins.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import typer
 
-    from pam_plugins.datasets.contracts import Sink, Source, Store
 
-
-class FiftyOneStore:
-    """The datasets of this machine's FiftyOne, which is connected to when one of them is opened."""
+class FiftyOneSourceFormat:
+    """Pictures, and labels as prompts, of a dataset of this machine's FiftyOne."""
 
     name = "fiftyone"
-    description = "a FiftyOne dataset: DATASET/FIELD or DATASET@SAVED_VIEW/FIELD"
+    description = "a FiftyOne dataset: DATASET/FIELD or DATASET@SAVED_VIEW/FIELD, FIELD with labels as prompts"
 
-    def source(self, address: str) -> Source:
-        from fiftyone_plugin.store import open_source
+    def open(self, address: str) -> Source:
+        """Connect to FiftyOne's database and open the dataset. Raises FiftyOneError."""
+        from fiftyone_plugin.addresses import open_source
 
         return open_source(address)
 
-    def sink(self, address: str) -> Sink:
-        from fiftyone_plugin.store import open_sink
+
+class FiftyOneSinkFormat:
+    """A field of labels in a dataset of this machine's FiftyOne."""
+
+    name = "fiftyone"
+    description = "a field of a FiftyOne dataset: DATASET/FIELD"
+
+    def open(self, address: str) -> Sink:
+        """Connect to FiftyOne's database and open, or make, the field. Raises FiftyOneError."""
+        from fiftyone_plugin.addresses import open_sink
 
         return open_sink(address)
 
 
 @hookimpl
-def pam_stores() -> Sequence[Store]:
-    return [FiftyOneStore()]
+def pam_sources() -> Sequence[SourceFormat]:
+    return [FiftyOneSourceFormat()]
+
+
+@hookimpl
+def pam_sinks() -> Sequence[SinkFormat]:
+    return [FiftyOneSinkFormat()]
 
 
 @hookimpl

@@ -5,7 +5,6 @@ Imports FiftyOne only when the command runs: that takes seconds. Where no MongoD
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import logging
 import os
@@ -19,9 +18,13 @@ from typing import Any, NamedTuple
 import typer
 from rich.markup import escape
 
+from pam_core.errors import NotFoundError
 from pam_plugins.cli.console import FAILED, fail, note, out
+from pam_plugins.plugins import resolve_model
 
 HERE = Path(__file__).resolve().parent
+PLACES = [str(HERE.parent), str(HERE.parent / "core")]
+"""What has to be importable where the package is not installed."""
 NAME = "@pam/regions"
 FOLDER = "pam"
 METADATA = "fiftyone.yml"
@@ -44,8 +47,8 @@ ADVICE_MONGOD = (
 )
 
 
-class Check(NamedTuple):
-    """Something looked at: whether it is in order, what was found, and what to do where it is not."""
+class InstallCheck(NamedTuple):
+    """A check: whether it passed, what was checked, and what to do where it failed."""
 
     ok: bool
     what: str
@@ -55,11 +58,11 @@ class Check(NamedTuple):
 def command() -> None:
     """Link the plugin into FiftyOne's plugins folder and check everything it needs. Run again, it checks again."""
     version = _version()
-    _say(version)
+    _print(version)
     if not version.ok:
         raise typer.Exit(FAILED)
     os.environ.setdefault("FIFTYONE_SHOW_PROGRESS_BARS", "false")
-    logging.getLogger("fiftyone").setLevel(logging.ERROR)  # what goes wrong is told below
+    logging.getLogger("fiftyone").setLevel(logging.ERROR)  # failures are printed below
     try:
         import fiftyone as fo
     except (Exception, SystemExit) as error:  # of its many packages, any may raise anything
@@ -69,10 +72,10 @@ def command() -> None:
         placed = place(plugins)
     except OSError as error:
         fail(error, FAILED)
-    _say(Check(True, placed))
+    _print(InstallCheck(True, placed))
     good = True
     for check in _checks(plugins / FOLDER):
-        _say(check)
+        _print(check)
         good &= check.ok
     if not good:
         note("The plugin is in its place, but not everything it needs is. Do the above and run this again.")
@@ -98,7 +101,10 @@ def place(plugins: Path) -> str:
             raise FileExistsError(
                 f"{target} is there and is not this plugin; nothing was changed. Move it away and run this again."
             )
-        _remove(target)
+        if target.is_symlink():
+            target.unlink()
+        else:
+            shutil.rmtree(target)
     try:
         target.symlink_to(HERE, target_is_directory=True)
     except (OSError, NotImplementedError):  # Windows without the right to make links, some network drives
@@ -118,46 +124,34 @@ def _is_ours(target: Path) -> bool:
     return entry.is_file() and entry.read_text(encoding="utf-8").startswith(f"# {MARK}")
 
 
-def _remove(target: Path) -> None:
-    if target.is_symlink():
-        target.unlink()
-    else:
-        shutil.rmtree(target)
-
-
 def _write_shim(target: Path) -> None:
     target.mkdir()
-    places = [str(HERE.parent), str(HERE.parent / "core")]
-    (target / "__init__.py").write_text(SHIM.format(mark=MARK, root=HERE, places=places), encoding="utf-8")
+    (target / "__init__.py").write_text(SHIM.format(mark=MARK, root=HERE, places=PLACES), encoding="utf-8")
     shutil.copy(HERE / METADATA, target)
     for folder in ("assets", "skills"):
         shutil.copytree(HERE / folder, target / folder)
 
 
-def _version() -> Check:
+def _version() -> InstallCheck:
     from packaging.specifiers import SpecifierSet
 
-    wanted = _wanted_version()
+    wanted = str(_metadata()["fiftyone"]["version"])
     try:
         got = importlib.metadata.version("fiftyone")
     except importlib.metadata.PackageNotFoundError:
-        return Check(False, "FiftyOne is not installed", "pip install 'pam-plugins[fiftyone]'")
+        return InstallCheck(False, "FiftyOne is not installed", "pip install 'pam-plugins[fiftyone]'")
     advice = f"The plugin is made for {wanted}: pip install 'fiftyone{wanted}'"
-    return Check(SpecifierSet(wanted).contains(got), f"FiftyOne {got}, wanted {wanted}", advice)
+    return InstallCheck(SpecifierSet(wanted).contains(got), f"FiftyOne {got}, wanted {wanted}", advice)
 
 
-def _wanted_version() -> str:
-    """What the plugin's description says, as FiftyOne reads it."""
-    return str(_described()["fiftyone"]["version"])
-
-
-def _described() -> dict[str, Any]:
+def _metadata() -> dict[str, Any]:
+    """The plugin's metadata, as FiftyOne reads it."""
     import yaml
 
     return dict(yaml.safe_load((HERE / METADATA).read_text(encoding="utf-8")))
 
 
-def _checks(target: Path) -> Iterator[Check]:
+def _checks(target: Path) -> Iterator[InstallCheck]:
     database = _database()
     yield database
     yield _model()
@@ -165,7 +159,7 @@ def _checks(target: Path) -> Iterator[Check]:
         yield from _plugin(target)
 
 
-def _database() -> Check:
+def _database() -> InstallCheck:
     import fiftyone as fo
     import fiftyone.core.odm as foo
 
@@ -176,8 +170,8 @@ def _database() -> Check:
         version = foo.get_db_version()
     except (Exception, SystemExit) as error:
         advice = "Start it, or mend FIFTYONE_DATABASE_URI." if fo.config.database_uri else ADVICE_MONGOD
-        return Check(False, f"no answer from {where}: {_first_line(error)}", advice)
-    return Check(True, f"MongoDB {version}, {where}")
+        return InstallCheck(False, f"no answer from {where}: {_first_line(error)}", advice)
+    return InstallCheck(True, f"MongoDB {version}, {where}")
 
 
 def _try_mongod() -> None:
@@ -191,37 +185,37 @@ def _try_mongod() -> None:
         raise RuntimeError(done.stderr.strip() or f"it ended with {done.returncode}")
 
 
-def _plugin(target: Path) -> Iterator[Check]:
-    """Whether FiftyOne takes the plugin from there, in a process that knows nothing of this one, and all of it."""
+def _plugin(target: Path) -> Iterator[InstallCheck]:
+    """Checks that FiftyOne loads the plugin from `target`, with all its operators, in a fresh process."""
     import fiftyone.plugins as fop
 
     found = [plugin for plugin in fop.list_plugins(enabled="all") if plugin.name == NAME]
     if not found or Path(found[0].directory).resolve() != target.resolve():
         where = found[0].directory if found else "nowhere"
         advice = "Remove the other copy." if found else f"Is {target} readable?"
-        yield Check(False, f"FiftyOne takes {NAME} from {where}, not from {target}", advice)
+        yield InstallCheck(False, f"FiftyOne takes {NAME} from {where}, not from {target}", advice)
         return
     if NAME not in {plugin.name for plugin in fop.list_plugins()}:
-        yield Check(False, f"the plugin {NAME} is disabled", f"fiftyone plugins enable {NAME}")
+        yield InstallCheck(False, f"the plugin {NAME} is disabled", f"fiftyone plugins enable {NAME}")
     done = subprocess.run(
-        [sys.executable, "-c", _ASK, NAME],
+        [sys.executable, "-c", _LIST_OPERATORS, NAME],
         capture_output=True, text=True, check=False, cwd=target.parent, env=_environment(),
     )  # fmt: skip
-    said = done.stdout.strip().splitlines()
-    if done.returncode or not said:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        yield Check(False, f"the plugin does not load: {last}", "Mend that and run this again.")
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        yield InstallCheck(False, f"the plugin does not load: {last}", "Mend that and run this again.")
         return
-    yield Check(True, f"the plugin {NAME} {found[0].version} loads")
-    registered = set(said[-1].split())
-    described = _described()
-    wanted = {*described.get("operators", ()), *described.get("panels", ())}
-    lacking = sorted(wanted - registered)
+    yield InstallCheck(True, f"the plugin {NAME} {found[0].version} loads")
+    registered = set(lines[-1].split())
+    metadata = _metadata()
+    wanted = {*metadata.get("operators", ()), *metadata.get("panels", ())}
+    missing = sorted(wanted - registered)
     what = f"operators and panels: {', '.join(sorted(wanted & registered))}"
-    yield Check(not lacking, what, f"Not registered: {', '.join(lacking)}. Install the plugin again.")
+    yield InstallCheck(not missing, what, f"Not registered: {', '.join(missing)}. Install the plugin again.")
 
 
-_ASK = """
+_LIST_OPERATORS = """
 import sys
 from fiftyone.plugins.context import build_plugin_contexts
 (context,) = [each for each in build_plugin_contexts(enabled="all") if each.name == sys.argv[1]]
@@ -232,27 +226,17 @@ print(" ".join(each.config.name for each in context.instances))
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a process that was not started from this checkout; with this one's database."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place and not _ours(place)]
-    return {**kept, **({"PYTHONPATH": os.pathsep.join(others)} if others else {})}
+    """The environment without this checkout in PYTHONPATH."""
+    paths = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if str(Path(p).resolve()) not in PLACES)}
 
 
-def _ours(place: str) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(place).resolve() in (HERE.parent, HERE.parent / "core")
-    return False
-
-
-def _model() -> Check:
-    from pam_core.errors import NotFoundError
-    from pam_plugins.plugins import resolve_model
-
+def _model() -> InstallCheck:
     try:
         info = resolve_model()
     except NotFoundError as error:
-        return Check(False, str(error), "`pam doctor` says more.")
-    return Check(True, f"the model {info.name} is ready: {info.description}")
+        return InstallCheck(False, str(error), "`pam doctor` says more.")
+    return InstallCheck(True, f"the model {info.name} is ready: {info.description}")
 
 
 def _first_line(error: BaseException) -> str:
@@ -260,7 +244,7 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _say(check: Check) -> None:
+def _print(check: InstallCheck) -> None:
     out.print(f"[green]ok[/]     {escape(check.what)}" if check.ok else f"[red]failed[/] {escape(check.what)}",
               highlight=False, soft_wrap=True)  # fmt: skip
     if not check.ok and check.advice:

@@ -1,17 +1,16 @@
-"""Which objects of a video are followed: those that labels of its frames point at, or what is found in its first
-frame; and what they are called."""
+"""The objects to track in a video: those that labels of its frames are prompts for, or regions of its first frame."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
 import fiftyone as fo
 
-from fiftyone_plugin.frames import VideoFrames
-from fiftyone_plugin.prompts import prompt_of
+from fiftyone_plugin.convert import prompt_of
+from fiftyone_plugin.mongo import LabelOutline, VideoFrames
 from pam_core.contracts import ModelInfo, RegionModel, ReversibleSource
 from pam_core.errors import PromptError, VideoError
 from pam_core.sessions.session import StreamSession
@@ -22,10 +21,10 @@ from pam_plugins.options import Options, check_prompt
 
 
 @dataclass
-class Followed:
-    """An object: its number, where it is on the frame with this index (from 0), and its label by task and language.
+class PromptedObject:
+    """An object with the prompt that its track begins with, on the frame with this index (from 0).
 
-    All labels of it share the `instance`.
+    `texts` holds its label by task and language. All labels of its track share the `instance`.
     """
 
     track_id: int
@@ -39,23 +38,25 @@ class Followed:
         return [self.track_id, self.frame, self.prompt.to_json()]
 
 
-def objects_of_labels(
-    frames: VideoFrames, name: str, ids: Collection[str] | None, size: tuple[int, int], info: ModelInfo
-) -> tuple[list[Followed], list[str]]:
-    """The objects that labels of the frames' field `name` point at, and what is wrong with labels of no use.
+PromptedObjects = Mapping[int, PromptedObject]
+"""Objects by track id."""
 
-    Labels with one instance or index are one object, which begins where it appears first. Of those with neither, each
-    of the first labelled frame is one. Of `ids`, where given, each is one unless it shares an instance or index.
+
+def objects_of_labels(
+    frames: VideoFrames, field: str, ids: Collection[str] | None, size: tuple[int, int], info: ModelInfo
+) -> tuple[list[PromptedObject], list[str]]:
+    """The objects that labels of the frames' field are prompts for, and an error for each label that cannot be one.
+
+    Labels with one instance or index are one object, which begins with the first of them. Of labels with neither,
+    each of the first labelled frame is one; of `ids`, where given, each is.
     """
-    chosen = list(_appearances(frames.outlines(name), ids))
-    taken = {index for _, _, index in chosen if index is not None}
-    free = (number for number in count(1) if number not in taken)
-    objects: list[Followed] = []
-    wrong: list[str] = []
-    used: set[int] = set()
-    numbers = sorted({number for number, _, _ in chosen})
-    labels = {label.id: label for number in numbers for label in frames.labels(name, number)}
-    for number, label_id, index in chosen:
+    chosen = list(_first_labels(frames.outlines(field), ids))
+    numbers = sorted({outline.frame_number for outline in chosen})
+    labels = {label.id: label for number in numbers for label in frames.labels(field, number)}
+    free = (number for number in count(1) if all(number != outline.track_index for outline in chosen))
+    objects: dict[int, PromptedObject] = {}
+    errors: list[str] = []
+    for number, label_id, index, _ in chosen:
         label = labels.get(label_id)
         if label is None:  # deleted meanwhile
             continue
@@ -64,41 +65,36 @@ def objects_of_labels(
             prompt.check(*size)
             check_prompt(info, prompt)
         except PromptError as error:
-            wrong.append(f"Frame {number}, label {label.label or label_id}: {error}")
+            errors.append(f"Frame {number}, label {label.label or label_id}: {error}")
             continue
-        instance = label.get_attribute_value("instance", None)
-        track_id = index if index is not None and index not in used else next(free)
-        used.add(track_id)
+        track_id = index if index is not None and index not in objects else next(free)
         texts = {"label": {"en": label.label}} if label.label else {}
-        objects.append(Followed(track_id, prompt, number - 1, texts, instance or fo.Instance()))
-    return objects, wrong
+        instance = label.get_attribute_value("instance", None) or fo.Instance()
+        objects[track_id] = PromptedObject(track_id, prompt, number - 1, texts, instance)
+    return list(objects.values()), errors
 
 
-def _appearances(
-    outlines: Iterable[tuple[int, dict[str, Any]]], ids: Collection[str] | None
-) -> Iterator[tuple[int, str, int | None]]:
-    """The frame's number, the label's id and its index for each object's first label."""
+def _first_labels(outlines: Iterable[LabelOutline], ids: Collection[str] | None) -> Iterator[LabelOutline]:
+    """The first label of each object; of `ids` only, where given."""
     known: set[Any] = set()
     first: int | None = None
-    for number, outline in outlines:
-        if ids is not None and outline["id"] not in ids:
+    for outline in outlines:
+        if ids is not None and outline.label_id not in ids:
             continue
-        first = number if first is None else first
-        key = outline["instance"] or outline["index"]
-        if key is None:
-            if ids is None and number != first:
-                continue
-        elif key in known:
+        first = outline.frame_number if first is None else first
+        key = outline.object_key
+        if key in known or (key is None and ids is None and outline.frame_number != first):
             continue
-        known.add(key)
-        yield number, outline["id"], outline["index"]
+        if key is not None:
+            known.add(key)
+        yield outline
 
 
-class Watched:
-    """The frames of a source on their way to a session: objects without a name are named where they begin.
+class PromptingSource:
+    """The frames of a video on their way to a session, which is prompted with the objects on them.
 
-    Without `objects`, at most `most` of what is found in the first frame are followed. Iterating raises VideoError
-    where nothing is.
+    Without `objects`, at most `max_objects` regions of the first frame are prompts. Objects without a label get one
+    from the model on the frame they begin on. Iterating raises VideoError where there is no region to track.
     """
 
     def __init__(
@@ -107,46 +103,49 @@ class Watched:
         session: StreamSession,
         model: RegionModel,
         languages: Sequence[str],
-        objects: Sequence[Followed],
-        most: int,
+        objects: Sequence[PromptedObject],
+        max_objects: int,
     ) -> None:
-        self._source, self._session, self._model, self._most = source, session, model, most
+        self._source, self._session = source, session
+        self._model, self._max_objects = model, max_objects
         labelled = model.info.tasks.get("label", frozenset())
         self._languages = tuple(code for code in languages if code in labelled)
-        self.objects = {each.track_id: each for each in objects}
+        self.objects: dict[int, PromptedObject] = {}
         for each in objects:
-            session.prompt(each.track_id, each.prompt, each.frame)
+            self._prompt(each)
+
+    def _prompt(self, each: PromptedObject) -> None:
+        self.objects[each.track_id] = each
+        self._session.prompt(each.track_id, each.prompt, each.frame)
 
     def __iter__(self) -> Iterator[Frame | Fault]:
         for item in self._source:
             if isinstance(item, Frame):
                 if not self.objects:
-                    self._find(item)
-                self._name(item)
+                    self._prompt_regions(item)
+                self._label(item)
             yield item
 
     def reversed_from(self, index: int) -> Iterable[Frame | Fault]:
         """The frames from this one back to the first. A source that has them waits for its captions."""
         return self._source.reversed_from(index)
 
-    def _find(self, frame: Frame) -> None:
-        regions = self._perceive(frame)[: self._most]
+    def _prompt_regions(self, frame: Frame) -> None:
+        regions = self._perceive(frame)[: self._max_objects]
         if not regions:
             raise VideoError(
-                f"Nothing was found in frame {frame.index + 1}, the first; wanted something to follow. Draw boxes or "
-                "keypoints on frames and name their field."
+                f"Frame {frame.index + 1}, the first, has no region to track; wanted prompts. Draw boxes or points "
+                "on frames and name their field."
             )
         for track_id, region in enumerate(regions, 1):
-            prompt = Prompt(mask=region.mask)
             texts = {"label": region.texts.get("label", {})}
-            self.objects[track_id] = Followed(track_id, prompt, frame.index, texts)
-            self._session.prompt(track_id, prompt, frame.index)
+            self._prompt(PromptedObject(track_id, Prompt(mask=region.mask), frame.index, texts))
 
-    def _name(self, frame: Frame) -> None:
-        unnamed = [each for each in self.objects.values() if each.frame == frame.index and not each.texts]
-        if unnamed and self._languages:
-            regions = self._perceive(frame, [each.prompt for each in unnamed])
-            for each, region in zip(unnamed, regions, strict=True):
+    def _label(self, frame: Frame) -> None:
+        unlabelled = [each for each in self.objects.values() if each.frame == frame.index and not each.texts]
+        if unlabelled and self._languages:
+            regions = self._perceive(frame, [each.prompt for each in unlabelled])
+            for each, region in zip(unlabelled, regions, strict=True):
                 each.texts = {"label": region.texts.get("label", {})}
 
     def _perceive(self, frame: Frame, prompts: Sequence[Prompt] = ()) -> Sequence[Region]:

@@ -1,10 +1,10 @@
-"""The panel "Regions": what the model said, in a table beside the pictures, to search, to accept, to edit, to reject.
+"""The panel "Regions": a table of regions beside the pictures, to search, accept, edit and reject.
 
 The state of a panel lives in the browser and comes with every event; nothing is kept here between two events.
 
-    controls                       what is looked for: field, search, review
-    seen                           the samples that the rows are of, as a short key
-    page                           which page of it, from 0
+    controls                       the query: field, search, review
+    scope_key                      a hash of the samples that the rows are of
+    page                           the page, from 0; `more` where another follows
     rows                           [sample id, label id, texts] of each row shown
     table                          what the table shows
     chosen                         the number of the chosen row, or -1
@@ -23,20 +23,14 @@ import fiftyone as fo
 import fiftyone.operators as foo
 from fiftyone.operators import types
 
-from fiftyone_plugin.checks import EnrichError
-from fiftyone_plugin.feedback import EDITABLE, checked_text, judge
-from fiftyone_plugin.operators.form import Context, choices
-from fiftyone_plugin.rows import PAGE, REVIEWS, Query, Row, reviewable_fields, rows_of
+from fiftyone_plugin import feedback
+from fiftyone_plugin.checks import FiftyOneError
+from fiftyone_plugin.feedback import EDITABLE, REVIEWS, LabelRow, checked_text, find_rows, reviewable_fields
+from fiftyone_plugin.mongo import is_generated, view_stages
+from fiftyone_plugin.operators.form import Context, choose
 from pam_core.types import Verdict
 
-COLUMNS = {
-    "label": "Label",
-    "caption": "Caption",
-    "confidence": "Score",
-    "review": "Review",
-    "model": "Model",
-    "seconds": "Seconds",
-}
+COLUMNS = ("Label", "Caption", "Score", "Review", "Model", "Seconds")
 ACTIONS = {
     "accept": ("Accept", "check_circle"),
     "edit": ("Edit", "edit"),
@@ -51,32 +45,27 @@ TABLE_STYLE = {
     "& td .MuiIconButton-root": {"padding": "1px"},
 }
 """Room for the caption, since a panel is often half a window."""
-LONGEST_CELL = 200
+MAX_CELL = 200
 """Characters of a text that a cell shows."""
-EDIT_LABELS = {
-    "label": "Label",
-    "caption": "Caption",
-    "label_zh": "Label in Chinese",
-    "caption_zh": "Caption in Chinese",
-}
-REVIEW_LABELS = {"all": "All regions", "open": "Not reviewed yet"}
+EDIT_LABELS = dict(zip(EDITABLE, ("Label", "Caption", "Label in Chinese", "Caption in Chinese"), strict=True))
+REVIEW_LABELS = {name: name.capitalize() for name in REVIEWS} | {"all": "All regions", "open": "Not reviewed yet"}
 
 
-def said(method: Callable[[Any, Context], None]) -> Callable[[Any, Context], None]:
-    """Show what cannot be done as a notice in the App."""
+def notifies(method: Callable[[Any, Context], None]) -> Callable[[Any, Context], None]:
+    """An event's method that shows a FiftyOneError as a notification."""
 
     @functools.wraps(method)
     def event(panel: Any, ctx: Context) -> None:
         try:
             method(panel, ctx)
-        except EnrichError as error:
+        except FiftyOneError as error:
             ctx.ops.notify(str(error), variant="error")
 
     return event
 
 
 class RegionsPanel(foo.Panel):
-    """The regions of the sample that is open, of those selected, or of the view."""
+    """The regions of the open sample, of the selected ones, or of the view."""
 
     @property
     def config(self) -> foo.PanelConfig:
@@ -85,7 +74,7 @@ class RegionsPanel(foo.Panel):
             label="Regions",
             icon="/assets/regions.svg",
             surfaces="grid modal",
-            help_markdown="What the model said of each region. A row selects its label in the viewer.",
+            help_markdown="The regions and their texts. A row selects its label in the viewer.",
         )
 
     def on_load(self, ctx: Context) -> None:
@@ -93,7 +82,7 @@ class RegionsPanel(foo.Panel):
 
     def on_change_view(self, ctx: Context) -> None:
         """Other samples. The App also sends this, several times, when nothing but this panel's state has changed."""
-        if _seen(ctx) != ctx.panel.get_state("seen"):
+        if _scope_key(ctx) != ctx.panel.get_state("scope_key"):
             self._refresh(ctx, page=0)
 
     on_change_dataset = on_change_view
@@ -102,14 +91,14 @@ class RegionsPanel(foo.Panel):
     on_change_selected = on_change_view
 
     def on_change_selected_labels(self, ctx: Context) -> None:
-        """A label clicked in the viewer is chosen here, unless words are being edited: they would be lost."""
+        """Choose a label clicked in the viewer, unless texts are being edited: they would be lost."""
         selected = [label["label_id"] for label in ctx.selected_labels or ()]
         rows = ctx.panel.get_state("rows") or []
         at = next((number for number, row in enumerate(rows) if row[1] in selected[-1:]), -1)
         if at not in (-1, ctx.panel.get_state("chosen")) and not ctx.panel.get_state("edit"):
             self._refresh(ctx, chosen=selected[-1])
 
-    def look(self, ctx: Context) -> None:
+    def search(self, ctx: Context) -> None:
         """Another field, search or review state."""
         self._refresh(ctx, page=0)
 
@@ -119,89 +108,79 @@ class RegionsPanel(foo.Panel):
     def previous_page(self, ctx: Context) -> None:
         self._refresh(ctx, page=max(0, _page(ctx) - 1))
 
-    @said
+    @notifies
     def choose(self, ctx: Context) -> None:
-        """A click on a row: select its label in the viewer."""
+        """Select the clicked row's label in the viewer."""
         sample_id, label_id, _ = _row_of(ctx)
         label = {"label_id": label_id, "sample_id": sample_id, "field": ctx.panel.get_state("controls.field")}
         ctx.ops.set_selected_labels([label])
         self._refresh(ctx, chosen=label_id)
 
-    @said
+    @notifies
     def open_sample(self, ctx: Context) -> None:
         """Open the row's sample with its label selected."""
         self.choose(ctx)
         ctx.ops.open_sample(id=_row_of(ctx)[0])
 
-    @said
+    @notifies
     def accept(self, ctx: Context) -> None:
-        self._judge(ctx, Verdict.ACCEPTED)
+        self._review(ctx, Verdict.ACCEPTED)
 
-    @said
+    @notifies
     def reject(self, ctx: Context) -> None:
-        self._judge(ctx, Verdict.REJECTED)
+        self._review(ctx, Verdict.REJECTED)
 
-    @said
+    @notifies
     def edit(self, ctx: Context) -> None:
         """Open the row's texts for editing."""
         _, label_id, texts = _row_of(ctx)
         shown = {name: texts.get(name, "") for name in EDITABLE if name in ("label", "caption") or name in texts}
         self._refresh(ctx, chosen=label_id, edit=shown)
 
-    @said
+    @notifies
     def save(self, ctx: Context) -> None:
         """Write the texts as edited."""
         texts = _row_of(ctx)[2]
-        edited = ctx.panel.get_state("edit") or {}
-        changed = {
-            name: text
-            for name, text in edited.items()
-            if isinstance(text, str) and text.strip() != texts.get(name, "").strip()
-        }
+        edited = {name: text for name, text in (ctx.panel.get_state("edit") or {}).items() if isinstance(text, str)}
+        changed = {name: text for name, text in edited.items() if text.strip() != texts.get(name, "").strip()}
         if not changed:
-            raise EnrichError("Got the same words; wanted a change. Use Accept where they are right.")
-        for name, text in changed.items():  # before anything is read anew, so that the form stays as it is
+            raise FiftyOneError("Got the same words; wanted a change. Use Accept where they are right.")
+        for name, text in changed.items():  # before the rows are read again, so that the form stays as it is
             checked_text(name, text)
-        self._judge(ctx, Verdict.EDITED, changed)
+        self._review(ctx, Verdict.EDITED, changed)
 
     def cancel(self, ctx: Context) -> None:
         self._refresh(ctx)
 
-    def _judge(self, ctx: Context, verdict: Verdict, texts: dict[str, str] | None = None) -> None:
+    def _review(self, ctx: Context, verdict: Verdict, texts: dict[str, str] | None = None) -> None:
         sample_id, label_id, _ = _row_of(ctx)
         try:
-            judge(ctx.dataset, ctx.panel.get_state("controls.field"), sample_id, label_id, verdict, texts)
-        finally:  # a label that is gone has to go from the table too
+            feedback.review(ctx.dataset, ctx.panel.get_state("controls.field"), sample_id, label_id, verdict, texts)
+        finally:  # a label that was deleted has to go from the table too
             self._refresh(ctx, chosen=label_id)
         ctx.ops.reload_samples()
 
     def _refresh(
         self, ctx: Context, page: int | None = None, chosen: str = "", edit: dict[str, str] | None = None
     ) -> None:
-        """Read the rows anew and show them; `chosen` is a label's id."""
+        """Read the rows again and show them; `chosen` is a label's id."""
         fields = reviewable_fields(ctx.dataset)
         field = ctx.panel.get_state("controls.field")
         field = field if field in fields else next(iter(fields), None)
         page = _page(ctx) if page is None else page
-        review = ctx.panel.get_state("controls.review")
-        rows: list[Row] = []
+        state = ctx.panel.get_state("controls.review")
+        rows: list[LabelRow] = []
         more = False
-        scope = ""
-        if field is not None and not ctx.view._is_generated:
-            samples, scope = _samples(ctx)
-            query = Query(
-                field=field,
-                search=str(ctx.panel.get_state("controls.search") or ""),
-                review=review if review in REVIEWS else "all",
-                samples=samples,
-                page=page,
-            )
-            rows, more = rows_of(ctx.view, query)
+        samples, scope = _scope(ctx)
+        if field is not None and not is_generated(ctx.view):
+            search = str(ctx.panel.get_state("controls.search") or "")
+            state = state if state in REVIEWS else "all"
+            rows, more = find_rows(ctx.view, field, search, state, samples, page)
         at = next((number for number, row in enumerate(rows) if row.label_id == chosen), -1)
         ctx.panel.set_state(
             {
                 "controls.field": field,
-                "seen": _seen(ctx),
+                "scope_key": _scope_key(ctx),
                 "page": page,
                 "more": more,
                 "scope": scope,
@@ -210,7 +189,7 @@ class RegionsPanel(foo.Panel):
                 "edit": edit if at >= 0 else None,
                 # Not in the panel's data: the App lays data over the state row by row, and rows that are gone stay.
                 "table": {
-                    "columns": list(COLUMNS),
+                    "columns": [name.lower() for name in COLUMNS],
                     "rows": [_cells(row) for row in rows],
                     "selectedRows": [at] if at >= 0 else [],
                 },
@@ -220,39 +199,31 @@ class RegionsPanel(foo.Panel):
     def render(self, ctx: Context) -> types.Property:
         panel = types.Object()
         fields = reviewable_fields(ctx.dataset)
-        rows = ctx.panel.get_state("rows") or []
-        if ctx.view._is_generated:
+        if is_generated(ctx.view):
             panel.md(
                 "Patches, clips and frames are not shown here. Go back to the view of samples.", name="generated"
             )
         elif not fields:
-            panel.md(
-                "There is no field of regions yet. The operators **Perceive regions** and **Caption existing "
-                "regions** make one.",
-                name="nothing",
-            )
+            operators = "The operators **Perceive regions** and **Caption existing regions** make one."
+            panel.md(f"There is no field of regions yet. {operators}", name="nothing")
         else:
             self._controls(panel, fields)
             panel.md(_about(ctx), name="about")
             if ctx.panel.get_state("edit"):
                 self._form(panel, ctx)
-            if rows:
+            if ctx.panel.get_state("rows"):
                 self._table(panel)
             else:
-                panel.md("No region is found here.", name="none")
+                panel.md("No region matches.", name="none")
             self._pages(panel, ctx)
         return types.Property(panel, view=types.GridView(orientation="vertical", gap=1, pad=2))
 
     def _controls(self, panel: types.Object, fields: list[str]) -> None:
         row = panel.h_stack("controls", gap=1, align_y="end")
-        shown = {name: REVIEW_LABELS.get(name, name.capitalize()) for name in REVIEWS}
-        row.enum(
-            "field", fields, default=fields[0], label="Field", view=choices({name: name for name in fields}),
-            on_change=self.look,
-        )  # fmt: skip
-        row.enum("review", list(shown), default="all", label="Show", view=choices(shown), on_change=self.look)
+        choose(row, "field", {name: name for name in fields}, label="Field", on_change=self.search)
+        choose(row, "review", REVIEW_LABELS, label="Show", on_change=self.search)
         row.str("search", label="Search labels, captions and explanations")
-        row.btn("look", label="Search", variant="outlined", on_click=self.look)
+        row.btn("search_button", label="Search", variant="outlined", on_click=self.search)
 
     def _form(self, panel: types.Object, ctx: Context) -> None:
         form = panel.v_stack("edit", gap=1)
@@ -266,8 +237,8 @@ class RegionsPanel(foo.Panel):
         table = types.TableView(
             on_click_row=self.choose, max_inline_actions=len(ACTIONS), componentsProps={"table": {"sx": TABLE_STYLE}}
         )
-        for key, label in COLUMNS.items():
-            table.add_column(key, label=label)
+        for name in COLUMNS:
+            table.add_column(name.lower(), label=name)
         for name, (tooltip, icon) in ACTIONS.items():
             table.add_row_action(name, getattr(self, name), icon=icon, tooltip=tooltip)
         panel.list("table", types.Object(), view=table)
@@ -276,8 +247,9 @@ class RegionsPanel(foo.Panel):
         page, more = _page(ctx), bool(ctx.panel.get_state("more"))
         if page or more:
             pages = panel.h_stack("pages", gap=1)
-            pages.btn("previous", label=f"Previous {PAGE}", disabled=not page, on_click=self.previous_page)
-            pages.btn("next", label=f"Next {PAGE}", disabled=not more, on_click=self.next_page)
+            size = feedback.PAGE
+            pages.btn("previous", label=f"Previous {size}", disabled=not page, on_click=self.previous_page)
+            pages.btn("next", label=f"Next {size}", disabled=not more, on_click=self.next_page)
 
 
 def _page(ctx: Context) -> int:
@@ -286,69 +258,58 @@ def _page(ctx: Context) -> int:
 
 
 def _row_of(ctx: Context) -> list[Any]:
-    """Sample id, label id and texts of the row that an event is about, or of the chosen one. Raises EnrichError."""
-    rows = ctx.panel.get_state("rows") or []
+    """The sample's id, the label's id and the texts of an event's row, or of the chosen one. Raises FiftyOneError."""
+    rows: list[list[Any]] = ctx.panel.get_state("rows") or []
     number = ctx.params.get("row", ctx.panel.get_state("chosen", -1))
     if not isinstance(number, int) or not 0 <= number < len(rows):
-        raise EnrichError("No region is chosen; click a row of the table first.")
-    found: list[Any] = rows[number]
-    return found
+        raise FiftyOneError("No region is chosen; click a row of the table first.")
+    return rows[number]
 
 
-def _samples(ctx: Context) -> tuple[list[str] | None, str]:
-    """Which samples are looked at, and how to say so: the open one, the selected ones, or all of the view."""
+def _scope(ctx: Context) -> tuple[list[str] | None, str]:
+    """The ids of the samples whose regions are shown, and their name: the open one, the selected, or the view."""
     if ctx.current_sample:
         return [ctx.current_sample], "this sample"
     if ctx.selected:
-        many = len(ctx.selected)
-        return list(ctx.selected), "the selected sample" if many == 1 else f"{many} selected samples"
+        count = len(ctx.selected)
+        return list(ctx.selected), "the selected sample" if count == 1 else f"{count} selected samples"
     return None, "the view"
 
 
-def _seen(ctx: Context) -> str:
-    """Which samples are looked at, as a short key."""
-    samples, _ = _samples(ctx)
-    key = json.dumps([ctx.dataset.name, ctx.view._serialize(include_uuids=False), samples], default=str)
+def _scope_key(ctx: Context) -> str:
+    """A hash of the samples whose regions are shown."""
+    key = json.dumps([ctx.dataset.name, view_stages(ctx.view), _scope(ctx)[0]], default=str)
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def _cells(row: Row) -> list[str]:
-    confidence = "" if row.confidence is None else f"{row.confidence:.2f}"
-    seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
-    cells = {
-        "label": _both(row.texts, "label"),
-        "caption": _both(row.texts, "caption"),
-        "confidence": confidence,
-        "review": row.review,
-        "model": row.model,
-        "seconds": seconds,
-    }
-    return [cells[name] for name in COLUMNS]
+def _cells(row: LabelRow) -> list[str]:
+    score, seconds = ("" if value is None else f"{value:.2f}" for value in (row.confidence, row.seconds))
+    label, caption = (_both_languages(row.texts, name) for name in ("label", "caption"))
+    return [label, caption, score, row.review, row.model, seconds]
 
 
-def _both(texts: dict[str, str], name: str) -> str:
-    """A text in English and in Chinese, as far as they are there."""
+def _both_languages(texts: dict[str, str], name: str) -> str:
+    """A text in English and in Chinese, where it has them."""
     text = " / ".join(filter(None, (texts.get(name), texts.get(f"{name}_zh"))))
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"
 
 
 def _about(ctx: Context) -> str:
-    """What is shown, and what is known of the run that made it."""
-    rows, page = ctx.panel.get_state("rows") or [], _page(ctx)
-    first = page * PAGE + 1
-    shown = f"Regions {first} to {first + len(rows) - 1} of {ctx.panel.get_state('scope')}." if rows else ""
-    return f"{shown} {_run(ctx.dataset, ctx.panel.get_state('controls.field'))}".strip()
+    """Which rows are shown, and the run that made them."""
+    count, first = len(ctx.panel.get_state("rows") or []), _page(ctx) * feedback.PAGE + 1
+    scope = ctx.panel.get_state("scope")
+    shown = f"Regions {first} to {first + count - 1} of {scope}." if count else ""
+    return f"{shown} {_run_of(ctx.dataset, ctx.panel.get_state('controls.field'))}".strip()
 
 
-def _run(dataset: fo.Dataset, field: str) -> str:
-    for key in (f"pam_{field}", f"pam_{field}_captions"):
-        if key not in dataset.list_runs():
-            continue
-        model = dataset.get_run_info(key).config.model
-        results = dataset.load_run_results(key)
-        if results is None or not results.perceived:
-            return f"Model: {model}."
-        timing = f"{results.perceived} pictures in {results.seconds:.0f} s"
-        failed = f", {results.failed} failed" if results.failed else ""
-        return f"Model: {model}; the last run: {timing}{failed}."
-    return ""
+def _run_of(dataset: fo.Dataset, field: str) -> str:
+    """The model and the time of the run that made a field."""
+    runs = dataset.list_runs()
+    key = next((key for key in (f"pam_{field}", f"pam_{field}_captions") if key in runs), None)
+    if key is None:
+        return ""
+    model, results = dataset.get_run_info(key).config.model, dataset.load_run_results(key)
+    if results is None or not results.perceived:
+        return f"Model: {model}."
+    failed = f", {results.failed} failed" if results.failed else ""
+    return f"Model: {model}; the last run: {results.perceived} pictures in {results.seconds:.0f} s{failed}."

@@ -6,17 +6,16 @@ One label holds everything, as it is with the operators: Detections with mask, l
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import fiftyone as fo
 import fiftyone.core.models as fom
 
-from fiftyone_plugin.labels import Geometry
-from fiftyone_plugin.prompts import labels_in, prompt_of
+from fiftyone_plugin.convert import Geometry, labels_in, prompt_of
+from fiftyone_plugin.run import mask_folder
 from pam_core.contracts import ModelInfo
 from pam_core.errors import NotFoundError, PromptError
-from pam_core.types import Picture
+from pam_core.types import Picture, Prompt
 from pam_plugins import plugins
 from pam_plugins.api import perceive
 from pam_plugins.options import Options
@@ -38,7 +37,7 @@ def resolve(name: str) -> ModelInfo:
 
 
 class PamZooModel(fom.SamplesMixin, fom.Model):
-    """Perceives what labels of a sample's `prompt_field` point at; without it, everything in the picture.
+    """Regions of pictures, with labels of the sample's `prompt_field` as prompts; without it, of everything.
 
     `tasks` (all that the model can do, if left out), `languages` and `proposer` are as for `pam perceive`.
     `prompt_field` can also be given to `apply_model`. Raises UnsupportedError.
@@ -58,8 +57,7 @@ class PamZooModel(fom.SamplesMixin, fom.Model):
         self.config.tasks_for(info)
         self._prompt_field = prompt_field
         self._model = plugins.load_model(info.name, device)
-        folder = Path(fo.config.default_dataset_dir) / "pam_masks" / "zoo"
-        self._geometry = Geometry("mask", folder)
+        self._geometry = Geometry("mask", mask_folder("zoo"))
 
     @property
     def media_type(self) -> str:
@@ -84,13 +82,13 @@ class PamZooModel(fom.SamplesMixin, fom.Model):
         self._fields = fields
 
     def predict(self, arg: Picture, sample: Any = None) -> fo.Detections | None:
-        """The regions of a picture, RGB uint8 (height, width, 3); None where its sample has no label to look at.
+        """The regions of a picture, RGB uint8 (height, width, 3); None where its sample has no prompt.
 
         Raises PromptError and PictureError, which name the sample's file.
         """
         field = self.needs_fields.get("prompt_field")
         name = str(getattr(sample, "filepath", "array"))
-        prompts: list[Any] = []
+        prompts: list[Prompt] = []
         if field is not None:
             if sample is None:
                 raise PromptError(f"Got no sample; wanted one with the field {field!r}.")
@@ -102,13 +100,13 @@ class PamZooModel(fom.SamplesMixin, fom.Model):
                 prompts = [prompt_of(label, width, height) for label in labels]
             except PromptError as error:
                 raise PromptError(f"{name}: {error}") from error
-        found = perceive(arg, prompts, model=self._model, options=self.config, name=name)
-        return self._geometry.labels(found.regions, str(getattr(sample, "id", "array")))
+        perception = perceive(arg, prompts, model=self._model, options=self.config, name=name)
+        return self._geometry.labels(perception.regions, str(getattr(sample, "id", "array")))
 
     def predict_all(
         self, args: Iterable[Picture], samples: Iterable[Any] | None = None
     ) -> list[fo.Detections | None]:
-        """The regions of a batch of pictures. One that fails fails its batch: FiftyOne then goes on with the next."""
+        """The regions of a batch of pictures. One that fails fails its batch; FiftyOne continues with the next."""
         pictures = list(args)
-        known = [None] * len(pictures) if samples is None else list(samples)
-        return [self.predict(picture, sample) for picture, sample in zip(pictures, known, strict=True)]
+        theirs = [None] * len(pictures) if samples is None else list(samples)
+        return [self.predict(picture, sample) for picture, sample in zip(pictures, theirs, strict=True)]

@@ -1,107 +1,56 @@
-"""Track and caption: objects followed through videos; the work is in `tracks.py`."""
+"""Track and caption: objects are tracked through videos."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 from fiftyone.operators import types
 
 from fiftyone_plugin.checks import prompt_fields
-from fiftyone_plugin.dataset import Collected
-from fiftyone_plugin.operators.form import NO_FIELD, Context, as_list, choices, chosen_field, schedule
-from fiftyone_plugin.operators.perceive import EnrichOperator, finish
-from fiftyone_plugin.tracks import EXISTING, TrackRequest, TrackWork
+from fiftyone_plugin.mongo import SampleCollection, dataset_of
+from fiftyone_plugin.operators.base import LabelIds, Params, RunOperator
+from fiftyone_plugin.operators.form import FRAMES, NO_FIELD, Context, choose, chosen_field, chosen_names, given
+from fiftyone_plugin.videos import VideoRequest, VideoRun
 from pam_core.errors import UnsupportedError
 from pam_plugins import plugins
 
-FRAMES = "frames."
-SUMMARY = {
-    "done": "Videos dealt with",
-    "perceived": "Followed",
-    "frames": "Frames",
-    "tracks": "Objects",
-    "events": "Events",
-    "resumed": "Taken over from an earlier run",
-    "skipped": "Left as they were",
-    "failed": "Failed",
-    "faults": "Faults in videos that were followed",
-    "seconds": "Seconds",
-    "last_error": "The last failure",
-}
 
+class TrackAndCaption(RunOperator):
+    """Masks of tracked objects on every frame, and a caption of each of their events.
 
-class TrackAndCaption(EnrichOperator):
-    """Objects followed through videos, each with a mask on every frame, and a caption of what it does."""
+    Settings: prompt_field, max_objects, field, existing, model, device, languages.
+    """
 
     name = "track_and_caption"
     label = "Track and caption"
-    description = "Follow objects through videos, with a mask on every frame, and say what each of them does"
-
+    description = "Track objects through videos, with a mask on every frame, and caption what each of them does"
     video = True
-    summary = SUMMARY
 
-    def settings(self, inputs: types.Object, ctx: Context, view: Collected) -> None:
-        names = [name.removeprefix(FRAMES) for name in prompt_fields(view._dataset, frames=True)]
-        places = {NO_FIELD: "What is found in the first frame"} | {
-            name: f"The labels of {FRAMES}{name}" for name in names
-        }
-        inputs.enum(
-            "prompt_field", list(places), default=NO_FIELD, label="What to follow", view=choices(places),
-            description="An object begins where its index or instance appears first; selected labels limit them",
-        )  # fmt: skip
-        if _prompt_field(ctx.params) is None:
-            inputs.int("most", default=TrackRequest.most, min=1, label="At most so many objects")
-        inputs.str(
-            "field", default=TrackRequest.field, label="Field for the tracks",
-            description="On the frames; events go to NAME_events of the video",
-        )  # fmt: skip
-        inputs.enum(
-            "existing", list(EXISTING), default=TrackRequest.existing, label="Videos with tracks",
-            view=choices(EXISTING),
-        )  # fmt: skip
+    def make_run(self, view: SampleCollection, params: Params, label_ids: LabelIds = None) -> VideoRun:
+        return VideoRun(view, video_request(params, label_ids))
 
-    def work(self, ctx: Context, view: Collected) -> TrackWork:
-        return TrackWork(view, _request(ctx))
-
-    def __call__(self, view: Collected, delegate: bool = False, **settings: Any) -> Any:
-        """Track and caption objects of a dataset or a view of videos from Python.
-
-        `settings` are the form's: prompt_field, most, field, existing, model, languages, and device. What came of it
-        is returned, and in the dataset's run `pam_FIELD`.
-        """
-        return schedule(self, view, settings) if delegate else finish(TrackWork(view, request_of(settings)))
+    def settings(self, inputs: types.Object, ctx: Context, view: SampleCollection) -> None:
+        names = [name.removeprefix(FRAMES) for name in prompt_fields(dataset_of(view), frames=True)]
+        prompts = {NO_FIELD: "None: regions of the first frame"}
+        prompts |= {name: f"The labels of {FRAMES}{name}" for name in names}
+        hint = "An object begins where its index or instance appears first; selected labels limit them"
+        choose(inputs, "prompt_field", prompts, label="Prompts", description=hint)
+        if chosen_field(ctx.params) is None:
+            inputs.int("max_objects", default=VideoRequest.max_objects, min=1, label="Largest number of objects")
+        hint = "On the frames; events go to NAME_events of the video"
+        inputs.str("field", default=VideoRequest.field, label="Field for the tracks", description=hint)
+        choose(inputs, "existing", VideoRun.existing, label="Videos with tracks")
 
 
-def _request(ctx: Context) -> TrackRequest:
-    """The request that a form makes, limited to the selected labels of its field, if there are any."""
-    field = _prompt_field(ctx.params)
-    selected = [
-        label["label_id"]
-        for label in as_list(ctx.selected_labels)
-        if str(label.get("field")).removeprefix(FRAMES) == field
-    ]
-    return request_of(ctx.params, tuple(selected) or None)
-
-
-def request_of(params: Mapping[str, Any], label_ids: tuple[str, ...] | None = None) -> TrackRequest:
-    """The request that parameters make. Raises what an impossible one raises."""
-    languages = tuple(as_list(params.get("languages"))) or ("en",)
-    most = params.get("most", TrackRequest.most)
-    if any(not isinstance(code, str) for code in languages) or not isinstance(most, int):
-        raise UnsupportedError(f"Got languages {languages} and at most {most!r} objects; wanted codes and a number.")
-    names = ("field", "existing", "device")
-    return TrackRequest(
-        **{name: params[name] for name in names if params.get(name) is not None},
-        prompt_field=_prompt_field(params),
+def video_request(params: Params, label_ids: LabelIds = None) -> VideoRequest:
+    """The request that parameters make. Raises NotFoundError and UnsupportedError."""
+    languages = chosen_names(params, "languages") or ("en",)
+    max_objects = params.get("max_objects", VideoRequest.max_objects)
+    if not isinstance(max_objects, int):
+        raise UnsupportedError(f"Got max_objects={max_objects!r}; wanted a number.")
+    return VideoRequest(
+        **given(params, "field", "existing", "device"),
+        prompt_field=chosen_field(params),
         label_ids=label_ids,
-        most=most,
+        max_objects=max_objects,
         model=plugins.resolve_video_model(params.get("model") or "auto", languages).name,
         languages=languages,
     )
-
-
-def _prompt_field(params: Mapping[str, Any]) -> str | None:
-    """The field of the frames, without "frames."; None where what is found is to be followed."""
-    name = chosen_field(params)
-    return name.removeprefix(FRAMES) if name else None

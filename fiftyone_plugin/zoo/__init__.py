@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def download_model(model_name: str, model_path: str) -> None:
-    """Called by FiftyOne, which wants a file. The weights of `lite` come with pam-plugins; those of PAM are fetched
-    by `pam download`. Raises NotFoundError, which says what to do, where they are not there.
+    """Write the file that FiftyOne expects. The weights of `lite` come with pam-plugins, those of PAM by
+    `pam download`; NotFoundError says so where they are missing.
     """
     from fiftyone_plugin.zoo_model import resolve
 
@@ -26,9 +26,9 @@ def download_model(model_name: str, model_path: str) -> None:
 
 
 def load_model(model_name: str = "pam-lite", model_path: str | None = None, **settings: Any) -> PamZooModel:
-    """The model of this name. `settings` are those of `PamZooModel`.
+    """The zoo model of this name. `settings` are those of `PamZooModel`.
 
-    Raises NotFoundError, and UnsupportedError for tasks and languages that it does not have.
+    Raises NotFoundError, and UnsupportedError for tasks and languages that the model does not have.
     """
     from fiftyone_plugin.zoo_model import PamZooModel, resolve
 
@@ -36,12 +36,12 @@ def load_model(model_name: str = "pam-lite", model_path: str | None = None, **se
 
 
 def resolve_input(model_name: str, ctx: Any) -> types.Property:
-    """Called by FiftyOne for the settings that a person can choose in the App."""
+    """The form for the settings that a person can choose in the App."""
     from fiftyone.operators import types
 
-    from fiftyone_plugin.operators.form import choose_words
+    from fiftyone_plugin.operators.form import choose_texts
     from fiftyone_plugin.zoo_model import resolve
 
     inputs = types.Object()
-    choose_words(inputs, resolve(model_name))
+    choose_texts(inputs, resolve(model_name))
     return types.Property(inputs)

@@ -116,7 +116,7 @@ def fake() -> Iterator[FakePlugin]:
 
 @pytest.fixture
 def fake_video() -> Iterator[FakePlugin]:
-    """The plugin that brings the model `fake-video`, which follows colours, registered for one test."""
+    """The plugin that brings the model `fake-video`, which tracks colours, registered for one test."""
     from tests.fake_video import FakeVideoModel
 
     with _registered(FakePlugin(FakeVideoModel())) as plugin:
@@ -129,11 +129,11 @@ def _registered(plugin: FakePlugin) -> Iterator[FakePlugin]:
     from pam_plugins import plugins
     from pam_plugins.plugins import get_plugins
 
-    plugins._load_once.cache_clear()
+    plugins._loaded.clear()
     shared_cache.clear()
     with get_plugins().registered(plugin, "fake"):
         yield plugin
-    plugins._load_once.cache_clear()
+    plugins._loaded.clear()
 
 
 MakeDataset = Callable[..., "fo.Dataset"]

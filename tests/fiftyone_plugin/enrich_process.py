@@ -1,16 +1,17 @@
 """A process that enriches a dataset and can be killed: `python enrich_process.py DATASET LOG [MODEL]`.
 
-Every picture that the model looks at adds a line to LOG.
+Every picture that is embedded adds a line to LOG.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import fiftyone as fo
 
-from fiftyone_plugin.work import Request, Work
+from fiftyone_plugin.images import ImageRequest, ImageRun
 from pam_core.questions import ImageEmbedding
 from pam_core.types import Picture
 from pam_plugins import plugins
@@ -22,14 +23,14 @@ def main(name: str, log: Path) -> None:
     model = plugins.load_model("lite")
     embed = model.embed
 
-    def logged(picture: Picture) -> ImageEmbedding:
+    def logged(pictures: Sequence[Picture]) -> Sequence[ImageEmbedding]:
         with log.open("a") as lines:
-            lines.write(f"{picture[0, 0].tolist()}{picture.shape}{int(picture.sum())}\n")
-        return embed(picture)
+            lines.writelines(f"{each[0, 0].tolist()}{each.shape}{int(each.sum())}\n" for each in pictures)
+        return embed(pictures)
 
     model.embed = logged  # type: ignore[method-assign]
-    request = Request(prompt_field="boxes", model="lite", options=Options(tasks=("label", "brief")))
-    for _ in Work(dataset, request).steps(model):
+    request = ImageRequest(prompt_field="boxes", model="lite", options=Options(tasks=("label", "brief")))
+    for _ in ImageRun(dataset, request).steps(model):
         pass
 
 

@@ -66,7 +66,7 @@ def test_what_failed_is_tried_again(fake: FakePlugin, make_dataset: MakeDataset)
 def test_a_grouped_dataset_wants_a_slice(fake: FakePlugin, make_dataset: MakeDataset) -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.checks import EnrichError
+    from fiftyone_plugin.checks import FiftyOneError
 
     plain = make_dataset(2)
     grouped = fo.Dataset()
@@ -77,7 +77,7 @@ def test_a_grouped_dataset_wants_a_slice(fake: FakePlugin, make_dataset: MakeDat
             grouped.add_sample(
                 fo.Sample(filepath=sample.filepath, group=group.element(name), boxes=sample["boxes"].copy())
             )
-        with pytest.raises(EnrichError, match=r"without a slice.*left.*right.*select_group_slices"):
+        with pytest.raises(FiftyOneError, match=r"without a slice.*left.*right.*select_group_slices"):
             perceive(grouped, prompt_field="boxes")
         assert "1 samples" in form("perceive_regions", grouped)["estimate"]["view"]["label"]  # the App has a slice
         assert perceive(grouped.select_group_slices("right"), prompt_field="boxes")["perceived"] == 1
@@ -147,12 +147,12 @@ def test_a_read_only_dataset(host: dict[str, str], tmp_path: Path) -> None:
     make = f"import fiftyone as fo; fo.Dataset('d', persistent=True).add_sample(fo.Sample(filepath={str(picture)!r}))"
     enrich = (
         "import fiftyone as fo\n"
-        "from fiftyone_plugin.checks import EnrichError\n"
-        "from fiftyone_plugin.work import Request, Work\n"
+        "from fiftyone_plugin.checks import FiftyOneError\n"
+        "from fiftyone_plugin.images import ImageRequest, ImageRun\n"
         "dataset = fo.load_dataset('d')\n"
         "try:\n"
-        "    list(Work(dataset, Request(model='lite')).steps())\n"
-        "except EnrichError as error:\n"
+        "    list(ImageRun(dataset, ImageRequest(model='lite')).steps())\n"
+        "except FiftyOneError as error:\n"
         "    print(error, dataset.get_field('regions'))\n"
     )
     looks = {
@@ -180,9 +180,9 @@ def test_a_read_only_dataset(host: dict[str, str], tmp_path: Path) -> None:
             return done.stdout
 
         run("boss", make)
-        said = run("guest", enrich)
-    assert said.startswith("The dataset 'd' is read-only for this user of the database")
-    assert said.rstrip().endswith("None")
+        output = run("guest", enrich)
+    assert output.startswith("The dataset 'd' is read-only for this user of the database")
+    assert output.rstrip().endswith("None")
 
 
 def test_a_dataset_without_labels_to_caption(fake: FakePlugin, make_dataset: MakeDataset) -> None:

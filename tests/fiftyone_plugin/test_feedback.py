@@ -19,14 +19,14 @@ from tests.fiftyone_plugin.test_perceive import perceive as run_perceive
 
 
 class Listener:
-    """A plugin that keeps what it hears."""
+    """A plugin that keeps what is announced."""
 
     def __init__(self) -> None:
-        self.heard: list[Feedback] = []
+        self.announced: list[Feedback] = []
 
     @hookimpl
     def pam_feedback(self, feedback: Feedback) -> None:
-        self.heard.append(feedback)
+        self.announced.append(feedback)
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def labels(dataset: Any, field: str = "regions") -> list[Any]:
     return list(sample[field][sample[field]._LABEL_LIST_FIELD])
 
 
-def said(
+def give_verdict(
     dataset: Any, index: int, verdict: Verdict, texts: dict[str, str] | None = None, field: str = "regions"
 ) -> Any:
-    from fiftyone_plugin.feedback import judge
+    from fiftyone_plugin.feedback import review
 
-    return judge(dataset, field, dataset.first().id, labels(dataset, field)[index].id, verdict, texts)
+    return review(dataset, field, dataset.first().id, labels(dataset, field)[index].id, verdict, texts)
 
 
 def test_a_verdict_is_a_tag_and_takes_the_place_of_another(perceived: Any) -> None:
@@ -71,7 +71,7 @@ def test_a_verdict_is_a_tag_and_takes_the_place_of_another(perceived: Any) -> No
     sample.save()
     before = labels(perceived)
     for verdict in (Verdict.ACCEPTED, Verdict.REJECTED, Verdict.ACCEPTED, Verdict.ACCEPTED):
-        said(perceived, 0, verdict)
+        give_verdict(perceived, 0, verdict)
         assert labels(perceived)[0].tags == ["mine", verdict.value]
     after = labels(perceived)
     assert [label.tags for label in after[1:]] == [[], []]
@@ -85,7 +85,7 @@ def test_a_verdict_is_a_tag_and_takes_the_place_of_another(perceived: Any) -> No
 
 def test_a_sample_in_memory_sees_the_verdict_and_does_not_undo_it(perceived: Any) -> None:
     sample = perceived.first()
-    said(perceived, 1, Verdict.ACCEPTED)
+    give_verdict(perceived, 1, Verdict.ACCEPTED)
     assert sample["regions"].detections[1].tags == ["accepted"]
     sample["note"] = "saved later"
     sample.save()
@@ -94,8 +94,8 @@ def test_a_sample_in_memory_sees_the_verdict_and_does_not_undo_it(perceived: Any
 
 def test_an_edit_keeps_the_words_of_the_model_the_first_time_only(perceived: Any) -> None:
     own = labels(perceived)[0]
-    said(perceived, 0, Verdict.EDITED, {"label": "crimson $square", "caption": "A crimson square."})
-    said(perceived, 0, Verdict.EDITED, {"label": "scarlet", "caption_zh": "一个红色方块。"})
+    give_verdict(perceived, 0, Verdict.EDITED, {"label": "crimson $square", "caption": "A crimson square."})
+    give_verdict(perceived, 0, Verdict.EDITED, {"label": "scarlet", "caption_zh": "一个红色方块。"})
     found = labels(perceived)[0]
     assert (found.label, found["caption"], found["caption_zh"]) == ("scarlet", "A crimson square.", "一个红色方块。")
     assert (found["original_label"], found["original_caption"], found["original_caption_zh"]) == (
@@ -108,18 +108,18 @@ def test_an_edit_keeps_the_words_of_the_model_the_first_time_only(perceived: Any
 
 def test_a_text_that_did_not_change_is_not_an_edit_of_it(perceived: Any) -> None:
     own = labels(perceived)[0]
-    feedback = said(perceived, 0, Verdict.EDITED, {"label": own.label, "caption": "Another."})
+    feedback = give_verdict(perceived, 0, Verdict.EDITED, {"label": own.label, "caption": "Another."})
     assert labels(perceived)[0].get_attribute_value("original_label", None) is None
     assert feedback.correction.text("brief") == "Another."
 
 
 def test_the_plugins_hear_of_it_with_the_words_before_and_after(perceived: Any, listener: Listener) -> None:
     own = labels(perceived)[1]
-    said(perceived, 1, Verdict.ACCEPTED)
-    said(perceived, 1, Verdict.EDITED, {"label": "lime", "caption": ""})
-    said(perceived, 1, Verdict.REJECTED)
-    accepted, edited, rejected = listener.heard
-    assert [feedback.verdict for feedback in listener.heard] == list(Verdict)
+    give_verdict(perceived, 1, Verdict.ACCEPTED)
+    give_verdict(perceived, 1, Verdict.EDITED, {"label": "lime", "caption": ""})
+    give_verdict(perceived, 1, Verdict.REJECTED)
+    accepted, edited, rejected = listener.announced
+    assert [feedback.verdict for feedback in listener.announced] == list(Verdict)
     _, known = shapes(120, 90, 3)
     np.testing.assert_array_equal(accepted.region.mask.array, known[1].mask)
     assert accepted.region.text("label") == own.label == "green"
@@ -145,29 +145,29 @@ def test_the_plugins_hear_of_it_with_the_words_before_and_after(perceived: Any, 
     ],
 )
 def test_a_text_that_cannot_be_used_changes_nothing(perceived: Any, texts: dict[str, Any], wanted: str) -> None:
-    from fiftyone_plugin.checks import EnrichError
+    from fiftyone_plugin.checks import FiftyOneError
 
-    with pytest.raises(EnrichError, match=wanted):
-        said(perceived, 0, Verdict.EDITED, texts)
+    with pytest.raises(FiftyOneError, match=wanted):
+        give_verdict(perceived, 0, Verdict.EDITED, texts)
     assert labels(perceived)[0].tags == []
 
 
 def test_texts_are_freed_of_what_a_database_does_not_take(perceived: Any) -> None:
-    said(perceived, 0, Verdict.EDITED, {"label": " a\ud800\0b "})
+    give_verdict(perceived, 0, Verdict.EDITED, {"label": " a\ud800\0b "})
     assert labels(perceived)[0].label == "ab"
 
 
 def test_a_label_or_sample_that_is_gone_is_said(perceived: Any, listener: Listener) -> None:
-    from fiftyone_plugin.checks import EnrichError
-    from fiftyone_plugin.feedback import judge
+    from fiftyone_plugin.checks import FiftyOneError
+    from fiftyone_plugin.feedback import review
 
     sample = perceived.first()
     gone = sample["regions"].detections.pop(0)
     sample.save()
     for sample_id, label_id in ((sample.id, gone.id), ("0" * 24, gone.id), (sample.id, "nonsense")):
-        with pytest.raises(EnrichError, match="no longer there"):
-            judge(perceived, "regions", sample_id, label_id, Verdict.ACCEPTED)
-    assert listener.heard == []
+        with pytest.raises(FiftyOneError, match="no longer there"):
+            review(perceived, "regions", sample_id, label_id, Verdict.ACCEPTED)
+    assert listener.announced == []
     assert perceived.count_label_tags() == {}
 
 
@@ -175,48 +175,48 @@ def test_a_label_or_sample_that_is_gone_is_said(perceived: Any, listener: Listen
 def test_a_field_that_cannot_be_judged_is_said(perceived: Any, field: str) -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.checks import EnrichError
-    from fiftyone_plugin.feedback import judge
+    from fiftyone_plugin.checks import FiftyOneError
+    from fiftyone_plugin.feedback import review
 
     perceived.add_sample_field("boxes_kp", fo.EmbeddedDocumentField, embedded_doc_type=fo.Keypoints)
-    with pytest.raises(EnrichError, match="wanted one of Detections or Polylines"):
-        judge(perceived, field, perceived.first().id, labels(perceived)[0].id, Verdict.ACCEPTED)
+    with pytest.raises(FiftyOneError, match="wanted one of Detections or Polylines"):
+        review(perceived, field, perceived.first().id, labels(perceived)[0].id, Verdict.ACCEPTED)
 
 
 def test_a_read_only_field_is_said(perceived: Any) -> None:
-    from fiftyone_plugin.checks import EnrichError
+    from fiftyone_plugin.checks import FiftyOneError
 
     field = perceived.get_field("regions")
     field.read_only = True
     field.save()
-    with pytest.raises(EnrichError, match="read-only"):
-        said(perceived, 0, Verdict.ACCEPTED)
+    with pytest.raises(FiftyOneError, match="read-only"):
+        give_verdict(perceived, 0, Verdict.ACCEPTED)
 
 
 def test_a_label_without_a_mask_is_tagged_but_not_announced(perceived: Any, listener: Listener) -> None:
-    assert said(perceived, 0, Verdict.ACCEPTED, field="boxes") is None
+    assert give_verdict(perceived, 0, Verdict.ACCEPTED, field="boxes") is None
     assert labels(perceived, "boxes")[0].tags == ["accepted"]
-    assert listener.heard == []
+    assert listener.announced == []
 
 
 def test_a_picture_that_is_gone_does_not_keep_a_verdict_from_being_written(
     perceived: Any, listener: Listener
 ) -> None:
     Path(perceived.first().filepath).unlink()
-    assert said(perceived, 0, Verdict.ACCEPTED) is None
-    assert labels(perceived)[0].tags == ["accepted"] and listener.heard == []
+    assert give_verdict(perceived, 0, Verdict.ACCEPTED) is None
+    assert labels(perceived)[0].tags == ["accepted"] and listener.announced == []
 
 
 def test_outlines_can_be_judged_too(fake: FakePlugin, make_dataset: MakeDataset) -> None:
     dataset = perceive(make_dataset(1), field="outlines", geometry="polyline")
-    feedback = said(dataset, 2, Verdict.EDITED, {"label": "sky"}, field="outlines")
+    feedback = give_verdict(dataset, 2, Verdict.EDITED, {"label": "sky"}, field="outlines")
     assert feedback.region.label == "blue" and feedback.correction.label == "sky"
     assert labels(dataset, "outlines")[2].tags == ["edited"]
 
 
 def test_judgements_at_the_same_time_do_not_undo_each_other(perceived: Any) -> None:
     """Each rewrites only its own label, though the labels of a sample are one document."""
-    from fiftyone_plugin.feedback import judge
+    from fiftyone_plugin.feedback import review
 
     sample, found = perceived.first().id, [label.id for label in labels(perceived)]
     start = Barrier(len(found))
@@ -224,7 +224,7 @@ def test_judgements_at_the_same_time_do_not_undo_each_other(perceived: Any) -> N
     def work(label_id: str, verdict: Verdict) -> None:
         start.wait()
         for turn in range(20):
-            judge(perceived, "regions", sample, label_id, verdict, {"caption": f"{verdict.value} {turn}"})
+            review(perceived, "regions", sample, label_id, verdict, {"caption": f"{verdict.value} {turn}"})
 
     threads = [Thread(target=work, args=pair) for pair in zip(found, Verdict, strict=True)]
     for thread in threads:
@@ -248,15 +248,15 @@ def read(path: Path) -> list[Feedback]:
 
 
 def test_exported_feedback_comes_back_whole(perceived: Any, listener: Listener, tmp_path: Path) -> None:
-    said(perceived, 0, Verdict.ACCEPTED)
-    said(perceived, 1, Verdict.EDITED, {"label": "lime", "caption_zh": "青柠色的圆。"})
-    said(perceived, 2, Verdict.REJECTED)
+    give_verdict(perceived, 0, Verdict.ACCEPTED)
+    give_verdict(perceived, 1, Verdict.EDITED, {"label": "lime", "caption_zh": "青柠色的圆。"})
+    give_verdict(perceived, 2, Verdict.REJECTED)
     path = tmp_path / "feedback.jsonl"
     counts = export(perceived, path)
     assert counts == {
         "path": str(path), "field": "regions", "accepted": 1, "edited": 1, "rejected": 1, "left_out": 0,
     }  # fmt: skip
-    assert read(path) == listener.heard
+    assert read(path) == listener.announced
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     assert [line["schema"] for line in lines] == ["pam.feedback/1"] * 3
     assert Region.from_json(lines[1]["correction"]).text("brief", "zh") == "青柠色的圆。"
@@ -276,15 +276,15 @@ def test_tags_set_by_hand_count_the_same(perceived: Any, tmp_path: Path) -> None
 
 
 def test_only_what_the_view_shows_is_exported_and_boxes_are_counted(perceived: Any, tmp_path: Path) -> None:
-    from fiftyone_plugin.checks import EnrichError
+    from fiftyone_plugin.checks import FiftyOneError
     from fiftyone_plugin.operators.feedback import export_feedback
 
-    said(perceived, 0, Verdict.ACCEPTED)
-    said(perceived, 0, Verdict.ACCEPTED, field="boxes")
+    give_verdict(perceived, 0, Verdict.ACCEPTED)
+    give_verdict(perceived, 0, Verdict.ACCEPTED, field="boxes")
     path = tmp_path / "feedback.jsonl"
     assert export_feedback(perceived, "boxes", path)["left_out"] == 1
     assert read(path) == []
-    with pytest.raises(EnrichError, match="review some first"):
+    with pytest.raises(FiftyOneError, match="review some first"):
         export_feedback(perceived.skip(1), "regions", path)
     assert export_feedback(perceived.limit(1), "regions", path)["accepted"] == 1
     assert len(read(path)) == 1
@@ -293,17 +293,17 @@ def test_only_what_the_view_shows_is_exported_and_boxes_are_counted(perceived: A
 def test_the_operator_can_be_called_from_python(perceived: Any, tmp_path: Path) -> None:
     import fiftyone.operators as foo
 
-    said(perceived, 0, Verdict.ACCEPTED)
+    give_verdict(perceived, 0, Verdict.ACCEPTED)
     operator = foo.get_operator(f"{URI}/export_feedback")
     assert operator(perceived, "regions", tmp_path / "a.jsonl")["accepted"] == 1
     assert len(read(tmp_path / "a.jsonl")) == 1
 
 
 def test_a_path_that_cannot_be_used_is_said_and_nothing_is_lost(perceived: Any, tmp_path: Path) -> None:
-    from fiftyone_plugin.checks import EnrichError
+    from fiftyone_plugin.checks import FiftyOneError
     from fiftyone_plugin.operators.feedback import export_feedback
 
-    said(perceived, 0, Verdict.ACCEPTED)
+    give_verdict(perceived, 0, Verdict.ACCEPTED)
     other = tmp_path / "photo.jpg"
     other.write_bytes(b"not feedback")
     for path, wanted in (
@@ -316,7 +316,7 @@ def test_a_path_that_cannot_be_used_is_said_and_nothing_is_lost(perceived: Any, 
         ("a\0b", "cannot be used"),
         ("~nobody_here/x", "cannot be used"),
     ):
-        with pytest.raises(EnrichError, match=wanted):
+        with pytest.raises(FiftyOneError, match=wanted):
             export_feedback(perceived, "regions", path)
     assert other.read_bytes() == b"not feedback"
     assert [path.name for path in tmp_path.iterdir() if path.suffix in (".jpg", ".part", ".jsonl")] == ["photo.jpg"]
@@ -327,7 +327,7 @@ def test_a_failure_in_the_middle_leaves_the_earlier_file(
 ) -> None:
     from fiftyone_plugin.operators import feedback as module
 
-    said(perceived, 0, Verdict.ACCEPTED)
+    give_verdict(perceived, 0, Verdict.ACCEPTED)
     path = tmp_path / "feedback.jsonl"
     export(perceived, path)
     before = path.read_bytes()
@@ -336,7 +336,7 @@ def test_a_failure_in_the_middle_leaves_the_earlier_file(
         yield read(path)[0]
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "judged", failing)
+    monkeypatch.setattr(module, "reviewed_labels", failing)
     with pytest.raises(RuntimeError, match="No space left"):
         module.export_feedback(perceived, "regions", path)
     assert path.read_bytes() == before
@@ -357,7 +357,7 @@ def form(dataset: Any, **params: Any) -> dict[str, Any]:
 
 def test_the_form_counts_and_says_what_is_wrong(perceived: Any, tmp_path: Path) -> None:
     assert "review some first" in form(perceived)["misuse"]["view"]["label"]
-    said(perceived, 0, Verdict.ACCEPTED)
+    give_verdict(perceived, 0, Verdict.ACCEPTED)
     found = form(perceived, path=str(tmp_path / "a.jsonl"))
     assert "misuse" not in found
     assert found["counts"]["view"]["label"] == "1 accepted, 0 edited, 0 rejected"

@@ -51,7 +51,7 @@ class App:
 
     def look(self, **controls: Any) -> None:
         self.state.setdefault("controls", {}).update(controls)
-        self.send("look")
+        self.send("search")
 
     def column(self, name: str) -> list[str]:
         table = self.state["table"]
@@ -198,10 +198,9 @@ def test_an_event_that_changes_nothing_leaves_page_choice_and_words_alone(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The App sends several after each change of the panel's own state."""
-    from fiftyone_plugin import panel, rows
+    from fiftyone_plugin import feedback
 
-    monkeypatch.setattr(rows, "PAGE", 4)
-    monkeypatch.setattr(panel, "PAGE", 4)
+    monkeypatch.setattr(feedback, "PAGE", 4)
     app.send("on_load")
     app.send("next_page")
     app.send("edit", row=1)
@@ -231,10 +230,9 @@ def test_a_label_that_went_meanwhile_is_said_and_leaves_the_table(app: App) -> N
 
 
 def test_there_is_a_page_of_rows_at_a_time(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fiftyone_plugin import panel, rows
+    from fiftyone_plugin import feedback
 
-    monkeypatch.setattr(rows, "PAGE", 4)
-    monkeypatch.setattr(panel, "PAGE", 4)
+    monkeypatch.setattr(feedback, "PAGE", 4)
     app.send("on_load")
     assert len(app.state["rows"]) == 4 and app.state["more"]
     app.send("next_page")
@@ -300,11 +298,11 @@ def test_the_slices_of_a_group_are_all_shown(fake: FakePlugin, make_dataset: Mak
 
 def test_masks_stay_in_the_database(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes over the wire is what the table shows: the same rows with large masks are not larger."""
-    from fiftyone_plugin import rows
+    from fiftyone_plugin import feedback
 
     seen: list[Any] = []
-    own: Callable[[Any], Any] = rows._row
-    monkeypatch.setattr(rows, "_row", lambda found: (seen.append(found), own(found))[1])
+    own: Callable[[Any], Any] = feedback._row
+    monkeypatch.setattr(feedback, "_row", lambda found: (seen.append(found), own(found))[1])
     app.send("on_load")
     assert len(seen) == 6
     assert not any(isinstance(value, bytes) for found in seen for value in found["label"].values())

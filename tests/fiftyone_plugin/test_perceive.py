@@ -209,7 +209,7 @@ def test_a_run_with_nothing_to_do_leaves_the_record_of_the_work(fake: FakePlugin
 def test_masks_as_files_and_as_outlines(
     fake: FakePlugin, make_dataset: MakeDataset, tmp_path: Path, kind: str
 ) -> None:
-    from fiftyone_plugin.labels import mask_of
+    from fiftyone_plugin.convert import mask_of
 
     dataset = make_dataset(1)
     perceive(dataset, prompt_field="boxes", geometry=kind, mask_folder=str(tmp_path / "masks"))
@@ -229,8 +229,8 @@ def test_masks_as_files_and_as_outlines(
 
 
 def test_masks_too_large_for_the_database_go_to_files(tmp_path: Path) -> None:
-    from fiftyone_plugin import labels as module
-    from fiftyone_plugin.labels import Geometry
+    from fiftyone_plugin import convert as module
+    from fiftyone_plugin.convert import Geometry
     from pam_core.masks import Mask
     from tests.factories import make_region
 

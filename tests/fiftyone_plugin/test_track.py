@@ -71,13 +71,13 @@ def execute(view: Any, **params: Any) -> dict[str, Any]:
     """Run the operator and return what the dataset has on record of the run."""
     import fiftyone.operators as foo
 
-    from fiftyone_plugin.tracks import TrackProgress
+    from fiftyone_plugin.videos import VideoProgress
 
     context = {"view": view.view(), "params": {"model": "fake-video", "prompt_field": "boxes", **params}}
     foo.execute_operator(f"{URI}/track_and_caption", context)
     view._dataset.reload()
     results = view._dataset.load_run_results(f"pam_{params.get('field', 'tracks')}", cache=False)
-    return {each.name: getattr(results, each.name) for each in fields(TrackProgress)}
+    return {each.name: getattr(results, each.name) for each in fields(VideoProgress)}
 
 
 def by_track(sample: Any, field: str = "tracks") -> dict[int, dict[int, Any]]:
@@ -171,7 +171,7 @@ def test_without_labels_what_is_in_the_first_frame_is_followed(
     fake_video: FakePlugin, make_videos: MakeVideos
 ) -> None:
     dataset = make_videos(1, boxes=False)
-    done = execute(dataset, prompt_field=None, most=2, field="found")
+    done = execute(dataset, prompt_field=None, max_objects=2, field="found")
     assert done["tracks"] == 2
     names = {label.label for labels in by_track(dataset.first(), "found").values() for label in labels.values()}
     assert len(names) == 2 and names <= {"white", "red", "blue"}
@@ -181,14 +181,14 @@ def test_without_labels_what_is_in_the_first_frame_is_followed(
 def test_a_finished_video_is_left_alone_and_a_broken_off_one_begun_anew(
     fake_video: FakePlugin, make_videos: MakeVideos
 ) -> None:
-    from fiftyone_plugin import follow
-    from fiftyone_plugin.tracks import TrackRequest, TrackWork
+    from fiftyone_plugin import videos
+    from fiftyone_plugin.videos import VideoRequest, VideoRun
 
     dataset = make_videos(2)
-    request = TrackRequest(prompt_field="boxes", model="fake-video")
+    request = VideoRequest(prompt_field="boxes", model="fake-video")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(follow, "WRITE_FRAMES", 5)
-        steps = TrackWork(dataset, request).steps()
+        patch.setattr(videos, "WRITE_FRAMES", 5)
+        steps = VideoRun(dataset, request).steps()
         for progress in steps:
             if progress.done == 1 and progress.at == 23:
                 break
@@ -202,7 +202,7 @@ def test_a_finished_video_is_left_alone_and_a_broken_off_one_begun_anew(
 
     broken.frames[1]["boxes"].detections.pop()  # the second object is not wanted any more
     broken.save()
-    last = list(TrackWork(dataset, request).steps())[-1]
+    last = list(VideoRun(dataset, request).steps())[-1]
     assert (last.perceived, last.skipped, last.frames) == (1, 1, 40)
     dataset.reload()
     finished, broken = dataset
@@ -215,15 +215,15 @@ def test_a_finished_video_is_left_alone_and_a_broken_off_one_begun_anew(
 KILLED = """
 import sys
 import fiftyone as fo
-from fiftyone_plugin import follow
-from fiftyone_plugin.tracks import TrackRequest, TrackWork
+from fiftyone_plugin import videos
+from fiftyone_plugin.videos import VideoRequest, VideoRun
 from pam_plugins.plugins import get_plugins
 from tests.factories import FakePlugin
 from tests.fake_video import FakeVideoModel, Trouble
 
-follow.WRITE_FRAMES = 5
+videos.WRITE_FRAMES = 5
 with get_plugins().registered(FakePlugin(FakeVideoModel(Trouble(seconds=0.1))), "fake"):
-    for _ in TrackWork(fo.load_dataset(sys.argv[1]), TrackRequest(prompt_field="boxes", model="fake-video")).steps():
+    for _ in VideoRun(fo.load_dataset(sys.argv[1]), VideoRequest(prompt_field="boxes", model="fake-video")).steps():
         pass
 """
 
@@ -333,7 +333,7 @@ def test_a_slice_of_a_grouped_dataset_is_tracked(fake_video: FakePlugin, make_vi
     )
     with pytest.raises(Exception, match="without a slice"):
         foo.get_operator(f"{URI}/track_and_caption")(dataset, model="fake-video")
-    execute(dataset.select_group_slices("right"), prompt_field=None, most=1)
+    execute(dataset.select_group_slices("right"), prompt_field=None, max_objects=1)
     right = dataset.select_group_slices("right").first()
     assert right["tracks_run"] and list(by_track(right)) == [1] and right["tracks_events"].detections
     assert dataset.select_group_slices("left").first()["tracks_run"] is None
@@ -372,10 +372,10 @@ def test_a_delegated_run_tracks_and_keeps_its_progress(fake_video: FakePlugin, m
 
 
 def test_the_progress_says_how_far_the_video_is(fake_video: FakePlugin, make_videos: MakeVideos) -> None:
-    from fiftyone_plugin.tracks import TrackRequest, TrackWork
+    from fiftyone_plugin.videos import VideoRequest, VideoRun
 
     shares, texts = [], []
-    for progress in TrackWork(make_videos(2), TrackRequest(prompt_field="boxes", model="fake-video")).steps():
+    for progress in VideoRun(make_videos(2), VideoRequest(prompt_field="boxes", model="fake-video")).steps():
         shares.append(progress.share)
         texts.append(progress.text())
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) == 83  # one step before the first
@@ -383,26 +383,29 @@ def test_the_progress_says_how_far_the_video_is(fake_video: FakePlugin, make_vid
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
         ({"field": "boxes"}, "no run of tracking made"),
         ({"field": "my tracks"}, "wanted a new name"),
         ({"prompt_field": "nothing"}, "frames.boxes"),
-        ({"model": "fake"}, "follows no objects"),
+        ({"model": "fake"}, "tracks no objects"),
         ({"existing": "append"}, "skip, overwrite"),
-        ({"most": 0}, "at least 1"),
+        ({"max_objects": 0}, "at least 1"),
         ({"languages": ("de",)}, "no captions in de"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_changed(
-    fake_video: FakePlugin, make_videos: MakeVideos, params: dict[str, Any], said: str
+    fake_video: FakePlugin, make_videos: MakeVideos, params: dict[str, Any], message: str
 ) -> None:
-    from fiftyone_plugin.tracks import TrackRequest, TrackWork
+    from fiftyone_plugin.videos import VideoRequest, VideoRun
     from pam_plugins.plugins import get_plugins
 
     dataset = make_videos(1)
-    with get_plugins().registered(FakePlugin(), "looks-only"), pytest.raises((ValueError, RuntimeError), match=said):
-        TrackWork(dataset, TrackRequest(**{"model": "fake-video", **params}))
+    with (
+        get_plugins().registered(FakePlugin(), "looks-only"),
+        pytest.raises((ValueError, RuntimeError), match=message),
+    ):
+        VideoRun(dataset, VideoRequest(**{"model": "fake-video", **params}))
     assert dataset.list_runs() == [] and "tracks" not in dataset.get_frame_field_schema()
 
 
@@ -424,8 +427,8 @@ def test_the_form_offers_frame_fields_and_models_that_follow(fake_video: FakePlu
     from fiftyone.operators.registry import OperatorRegistry
 
     dataset = make_videos(1)
-    asked = {"dataset_name": dataset.name, "params": {"model": "fake-video", "prompt_field": "boxes"}}
-    form = asyncio.run(resolve_type(OperatorRegistry(), f"{URI}/track_and_caption", asked)).to_json()
+    request = {"dataset_name": dataset.name, "params": {"model": "fake-video", "prompt_field": "boxes"}}
+    form = asyncio.run(resolve_type(OperatorRegistry(), f"{URI}/track_and_caption", request)).to_json()
     inputs = form["type"]["properties"]
     assert "boxes" in inputs["prompt_field"]["type"]["values"]
     assert "fake-video" in inputs["model"]["type"]["values"] and "fake" not in inputs["model"]["type"]["values"]
@@ -471,9 +474,9 @@ def test_lite_follows_a_drawn_thing_through_a_made_up_video(tmp_path: Path) -> N
 def test_masks_of_a_frame_that_are_too_large_for_the_database_go_to_files(
     fake_video: FakePlugin, make_videos: MakeVideos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fiftyone_plugin import labels
+    from fiftyone_plugin import convert
 
-    monkeypatch.setattr(labels, "DOCUMENT_BYTES", 100)  # two masks of 8x8 pixels are larger
+    monkeypatch.setattr(convert, "DOCUMENT_BYTES", 100)  # two masks of 8x8 pixels are larger
     dataset = make_videos(1, frames=3)
     execute(dataset)
     found = [label for each in by_track(dataset.first()).values() for label in each.values()]

@@ -25,7 +25,7 @@ answers = st.dictionaries(
 
 @given(masks, answers, st.floats(0, 1), st.none() | st.integers(0, 99))
 def test_a_region_comes_back_unchanged(mask: np.ndarray, texts: Any, score: float, track: int | None) -> None:
-    from fiftyone_plugin.labels import detection_of, region_of
+    from fiftyone_plugin.convert import detection_of, region_of
 
     if "label" in texts:
         texts["label"].setdefault("en", "thing")  # a Detection's label is the English one
@@ -47,7 +47,7 @@ def test_a_region_comes_back_unchanged(mask: np.ndarray, texts: Any, score: floa
 def test_a_mask_of_another_resolution_fills_its_box(mask: np.ndarray, factor: int) -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.labels import mask_of
+    from fiftyone_plugin.convert import mask_of
 
     height, width = mask.shape
     label = fo.Detection(bounding_box=[0, 0, 1, 1], mask=mask)
@@ -60,7 +60,7 @@ def test_a_mask_of_another_resolution_fills_its_box(mask: np.ndarray, factor: in
 def test_boxes_are_cut_at_the_edges_or_refused(x: float, y: float, w: float, h: float) -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.prompts import prompt_of
+    from fiftyone_plugin.convert import prompt_of
 
     label = fo.Detection(bounding_box=[x, y, w, h])
     try:
@@ -75,7 +75,7 @@ def test_boxes_are_cut_at_the_edges_or_refused(x: float, y: float, w: float, h: 
 def test_points_within_the_picture_are_clicks_within_it(points: list[tuple[float, float]]) -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.prompts import prompt_of
+    from fiftyone_plugin.convert import prompt_of
 
     prompt = prompt_of(fo.Keypoint(points=points), 64, 48)
     prompt.check(64, 48)
@@ -85,7 +85,7 @@ def test_points_within_the_picture_are_clicks_within_it(points: list[tuple[float
 def test_missing_points_are_left_out_and_none_is_an_error() -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.prompts import prompt_of
+    from fiftyone_plugin.convert import prompt_of
 
     nothing = (float("nan"), float("nan"))
     assert prompt_of(fo.Keypoint(points=[nothing, (0.5, 0.5)]), 10, 10).points == ((5, 5),)
@@ -96,7 +96,7 @@ def test_missing_points_are_left_out_and_none_is_an_error() -> None:
 def test_a_ring_within_a_ring_is_a_hole() -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.labels import mask_of
+    from fiftyone_plugin.convert import mask_of
 
     def square(low: float, high: float) -> list[tuple[float, float]]:
         return [(low, low), (high, low), (high, high), (low, high)]
@@ -110,14 +110,14 @@ def test_a_ring_within_a_ring_is_a_hole() -> None:
 def test_a_line_that_is_open_is_a_click_on_each_of_its_points() -> None:
     import fiftyone as fo
 
-    from fiftyone_plugin.prompts import prompt_of
+    from fiftyone_plugin.convert import prompt_of
 
     line = fo.Polyline(points=[[(0.1, 0.2), (0.5, 0.5)]], closed=False, filled=False)
     assert prompt_of(line, 100, 50) == Prompt(points=((10, 10), (50, 25)))
 
 
 def test_a_prompt_in_words_names_its_mask_only() -> None:
-    from fiftyone_plugin.labels import prompt_text
+    from fiftyone_plugin.convert import prompt_to_text
 
     prompt = Prompt(points=((1, 2),), mask=Mask.from_array(np.eye(4, dtype=bool)))
-    assert json.loads(prompt_text(prompt)) == {"points": [[1, 2, 1]], "mask": "mask"}
+    assert json.loads(prompt_to_text(prompt)) == {"points": [[1, 2, 1]], "mask": "mask"}
