@@ -1,13 +1,16 @@
 # make demo    the main job on the shipped photos: masks and words, overlays and a page to look at
-# make test    every check and every test
+# make test    every check and every test; make test-fast: without real servers, browsers and killed processes
 # make pam ARGS="perceive photo.jpg --point 320,240"    the command line of this checkout
 #
 # Each makes the environment it needs, once per machine (tools/environment.py).
 
 PYTHON ?= python3
+# Processes that share the tests, each of which computes on one thread.
+WORKERS ?= 2
 ROOT := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 export PYTHONPATH := $(ROOT):$(ROOT)/core$(if $(PYTHONPATH),:$(PYTHONPATH))
 
+pytest = -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # The interpreter of the environment; empty, and the recipe stopped, where it could not be made.
 find-python = python="$$($(PYTHON) $(ROOT)/tools/environment.py $(1))" || exit 1
 
@@ -22,10 +25,10 @@ demo:
 	  --out demo/results.jsonl --save demo --export overlay --export html
 
 test: check
-	@$(call find-python,--browser); "$$python" -m pytest
+	@$(call find-python,--browser); "$$python" $(pytest)
 
 test-fast:
-	@$(call find-python); "$$python" -m pytest -m "not e2e"
+	@$(call find-python); "$$python" $(pytest) -m "not e2e"
 
 check:
 	@$(call find-python); "$$python" -m ruff check . && "$$python" -m ruff format --check . && \

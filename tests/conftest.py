@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.paths import ROOT
+
 if TYPE_CHECKING:
     from pam_core.pam.model import PamModel
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, so before that
+RAY = ("datasets/test_on_ray.py", "datasets/test_processes.py")
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests: one file, one process, and no two with a Ray of their own at once."""
+    for item in items:
+        file = item.path.relative_to(ROOT / "tests").as_posix()
+        item.add_marker(pytest.mark.xdist_group("ray" if file.endswith(RAY) else file))
 
 
 @pytest.fixture(scope="session")

@@ -275,6 +275,7 @@ def wait_for_lines(process: subprocess.Popen[bytes], path: Path, count: int) -> 
         time.sleep(0.002)
 
 
+@pytest.mark.e2e
 def test_killed_again_and_again_a_run_comes_out_the_same(tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path / "pictures", 200, 24, 16)
     (tmp_path / "pictures" / "0100.png").write_bytes(b"no picture")
@@ -296,6 +297,7 @@ def test_killed_again_and_again_a_run_comes_out_the_same(tmp_path: Path) -> None
     assert len(failed) >= 2  # tried again after a kill that came later
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(sys.platform == "win32", reason="needs RLIMIT_FSIZE")
 @pytest.mark.parametrize("max_bytes", [1, 5000, 30_001])
 def test_at_the_largest_size_allowed_only_whole_lines_are_kept(tmp_path: Path, max_bytes: int) -> None:
@@ -327,6 +329,7 @@ def small_disk(tmp_path: Path) -> Any:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.e2e
 def test_on_a_full_disk_only_whole_lines_are_kept(tmp_path: Path, small_disk: Path) -> None:
     pictures = write_pictures(tmp_path / "pictures", 60, 24, 16)
     (small_disk / "ballast").write_bytes(bytes(40_000))
