@@ -156,6 +156,7 @@ def _draw_labels(picture: Picture, coloured: Sequence[tuple[Region, str]]) -> Pi
         font_size=size,
         text_padding=max(2, round(size * 0.35)),
         border_radius=max(2, size // 5),
+        text_position=sv.Position.TOP_CENTER,
         smart_position=True,
         max_line_length=max(1, min(MAX_LABEL, round(1.6 * width / size))),
     )
