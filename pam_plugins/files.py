@@ -1,22 +1,74 @@
-"""Writing files so that a good old one is replaced by a whole new one or not at all."""
+"""Writing files: a good old one is replaced by a complete new one or not at all. Errors are DatasetError."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from filelock import FileLock, Timeout
+
+from pam_core.errors import DatasetError
+
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Make an OSError raised inside say which file it was about."""
+    """Make an OSError raised inside a DatasetError that names the file and says what to do."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"Cannot write {path}: {reason}") from error
+        raise DatasetError(
+            f"Cannot write {path}: {error.strerror or error}. Make room, or choose another place, and run the same "
+            "command again: it goes on from there."
+        ) from error
+
+
+def lock(path: Path, target: Path) -> FileLock:
+    """A lock on the file `path`, held until it is released or the process ends, however it ends.
+
+    Raises DatasetError, about `target`, where another process holds it or the file cannot be made.
+    """
+    held = FileLock(path, blocking=False, thread_local=False)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise DatasetError(
+            f"{target} is being written by another process; wait for it, or choose another place."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{target} cannot be written ({reason}); choose another place.") from error
+    return held
+
+
+def make_folder(folder: Path) -> Path:
+    """The folder, made where it is missing, with its parents. Raises DatasetError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
+    return folder
+
+
+def append(path: Path, file: io.FileIO, line: bytes) -> int:
+    """Append a line to an unbuffered file and return its offset. Where that fails, nothing of it stays in the file.
+
+    Raises DatasetError, about `path`.
+    """
+    offset = file.seek(0, os.SEEK_END)
+    try:
+        with explained(path):
+            view = memoryview(line)
+            while view:
+                view = view[file.write(view) :]
+    except DatasetError:
+        with contextlib.suppress(OSError):  # an incomplete last line is removed by the next run
+            file.truncate(offset)
+        raise
+    return offset
 
 
 class Part:
@@ -24,14 +76,14 @@ class Part:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self.part = _part_of(path)
         with explained(path):
             self._file = self.part.open("w", encoding="utf-8", newline="\n")
 
     def write(self, text: str) -> None:
         """Append. Once this has failed, the part is gone and every further write fails."""
         if self._file.closed:
-            raise OSError(f"Cannot write {self.path}: it was closed, or writing it failed before.")
+            raise DatasetError(f"Cannot write {self.path}: it was closed, or writing it failed before.")
         try:
             with explained(self.path):
                 self._file.write(text)
@@ -63,8 +115,8 @@ class Part:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write `data` to `path` in one go: a reader sees the old file or the new one, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write `data` to `path` in one step: a reader gets the old file or the new one, never a part."""
+    part = _part_of(path)
     try:
         with explained(path):
             part.write_bytes(data)
@@ -72,6 +124,10 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 class UniqueNames:
@@ -94,6 +150,6 @@ class UniqueNames:
 def _stem(image: str) -> str:
     stem = PurePosixPath(image.replace("\\", "/")).stem
     safe = "".join("_" if character in '<>:"|?*' or ord(character) < 32 else character for character in stem)
-    while len(safe.encode()) > 180:  # most file systems stop at 255 bytes
+    while len(safe.encode(errors="surrogatepass")) > 180:  # most file systems stop at 255 bytes
         safe = safe[:-1]
     return safe.strip(". ") or "picture"

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import pairwise
 
-from pam_core.contracts import RegionModel
+from pam_core.contracts import ModelInfo, RegionModel
 from pam_core.engine.cache import shared_cache
 from pam_core.errors import PictureError, PromptError
 from pam_core.media.images import read_picture
@@ -39,44 +41,77 @@ def run(
     Results are yielded as they are made. Nothing that was perceived is lost when the caller stops early, or when
     something raises. Raises DatasetError.
     """
-    jobs = source.jobs() if isinstance(source, Source) else source
-    first = sinks[0] if sinks and isinstance(sinks[0], ResumableSink) else None
-
-    def finished(job: Job) -> bool:
-        return first is not None and first.has(job, options.run_id(model.info, job.prompts))
-
-    waiting: list[Result] = []
-    written = time.monotonic()
-    decodings = _read_ahead(jobs, finished)
-    try:
+    resume = Resume(sinks, model.info, options)
+    with closing(_read_ahead(jobs_of(source), resume.has)) as decodings, BatchWriter(sinks) as writer:
         for job, decoding in decodings:
             if decoding is None:
-                assert first is not None
-                perception = first.read(job, options.run_id(model.info, job.prompts))
-                result = Result(job, perception, resumed=True)
+                result = resume.result(job)
             else:
-                result = perceive_job(job, model, options, decoding)
-            waiting.append(result)
-            if time.monotonic() - written >= WRITE_SECONDS:
-                write(sinks, waiting)
-                waiting, written = [], time.monotonic()
+                pixels: Picture | None = None
+                try:
+                    pixels, seconds = decoding.result()
+                    found = perceive_picture(pixels, job.prompts, model, options, str(job.path), seconds)
+                except (PictureError, PromptError) as error:
+                    found = _failed(job, pixels, error, model.info, options)
+                result = Result(job, found, pixels)
+            writer.add(result)
             yield result
-    finally:
-        decodings.close()
-        write(sinks, waiting)
 
 
-def write(sinks: Sequence[Sink], results: Sequence[Result]) -> None:
-    """Write results to every sink; resumed ones not to the first, which has them. Raises DatasetError."""
-    for number, sink in enumerate(sinks):
-        new = [result for result in results if number or not result.resumed]
-        if new:
-            sink.write(new)
+def jobs_of(source: Source | Iterable[Job]) -> Iterator[Job]:
+    """The jobs of a source, or of any iterable of them."""
+    return source.jobs() if isinstance(source, Source) else iter(source)
 
 
-def _read_ahead(
-    jobs: Iterable[Job], finished: Callable[[Job], bool] = lambda job: False
-) -> Generator[tuple[Job, Decoding | None]]:
+class Resume:
+    """Which jobs the first of some sinks has already, of the same model and options."""
+
+    def __init__(self, sinks: Sequence[Sink], info: ModelInfo, options: Options) -> None:
+        self._sink = sinks[0] if sinks and isinstance(sinks[0], ResumableSink) else None
+        self._info, self._options = info, options
+
+    def has(self, job: Job) -> bool:
+        return self._sink is not None and self._sink.has(job, self._options.run_id(self._info, job.prompts))
+
+    def result(self, job: Job) -> Result:
+        """The result of a job that the sink has."""
+        assert self._sink is not None
+        run_id = self._options.run_id(self._info, job.prompts)
+        return Result(job, self._sink.read(job, run_id), resumed=True)
+
+
+class BatchWriter:
+    """Writes results to sinks, those of about `WRITE_SECONDS` together; the last ones at the end of a `with` block.
+
+    Resumed results are not written to the first sink, which has them. Raises DatasetError.
+    """
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
+        self._waiting: list[Result] = []
+        self._written = time.monotonic()
+
+    def add(self, result: Result) -> None:
+        self._waiting.append(result)
+        if time.monotonic() - self._written >= WRITE_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write what is waiting. Where that fails, it is not tried a second time."""
+        results, self._waiting = self._waiting, []
+        for number, sink in enumerate(self._sinks):
+            if new := [result for result in results if number or not result.resumed]:
+                sink.write(new)
+        self._written = time.monotonic()
+
+    def __enter__(self) -> BatchWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.write()
+
+
+def _read_ahead(jobs: Iterable[Job], finished: Callable[[Job], bool]) -> Generator[tuple[Job, Decoding | None]]:
     """The jobs in order, each with its picture being read; None in its place where the job is finished."""
     waiting: deque[tuple[Job, Decoding | None]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
@@ -95,20 +130,15 @@ def _decode(job: Job) -> tuple[Picture, float]:
     return read_picture(job.path), time.perf_counter() - started
 
 
-def perceive_job(job: Job, model: RegionModel, options: Options, decoding: Decoding | None = None) -> Result:
-    """The result of one job; what is wrong with its picture or its prompts is in the perception."""
-    pixels: Picture | None = None
+def _failed(job: Job, pixels: Picture | None, error: Exception, info: ModelInfo, options: Options) -> Perception:
+    """The perception of a job that cannot be done, announced as any other."""
     name = str(job.path)
-    try:
-        pixels, seconds = decoding.result() if decoding is not None else _decode(job)
-        return Result(job, perceive_picture(pixels, job.prompts, model, options, name, seconds), pixels)
-    except (PictureError, PromptError) as error:
-        height, width = pixels.shape[:2] if pixels is not None else (0, 0)
-        message = str(error) if str(error).startswith(name) else f"{name}: {error}"
-        run_id = options.run_id(model.info, job.prompts)
-        failed = Perception(name, width, height, model.info.ref, run=run_id, error=message)
-        plugins.announce("pam_perceived", perception=failed)
-        return Result(job, failed, pixels)
+    height, width = pixels.shape[:2] if pixels is not None else (0, 0)
+    message = str(error) if str(error).startswith(name) else f"{name}: {error}"
+    run_id = options.run_id(info, job.prompts)
+    failed = Perception(name, width, height, info.ref, run=run_id, error=message)
+    plugins.announce("pam_perceived", perception=failed)
+    return failed
 
 
 def perceive_picture(
@@ -144,9 +174,7 @@ def perceive_picture(
     regions = with_answers(regions, model.describe(questions))
     clock.append(time.perf_counter())
     seconds = {} if read_seconds is None else {"read": read_seconds}
-    seconds |= zip(
-        ("embed", "segment", "describe"), (b - a for a, b in zip(clock, clock[1:], strict=False)), strict=True
-    )
+    seconds |= zip(("embed", "segment", "describe"), (end - start for start, end in pairwise(clock)), strict=True)
     perception = Perception(
         image=name,
         width=width,

@@ -22,6 +22,7 @@ from pam_core.errors import UnsupportedError
 from pam_core.masks import BoolArray, Mask
 from pam_core.questions import Answer, BatchDescription, Description, ImageEmbedding, Question
 from pam_core.types import ModelRef, Perception, Picture, Prompt, Region
+from pam_plugins.datasets.contracts import Job, Result
 from pam_plugins.hookspecs import hookimpl
 
 COLOURS = {
@@ -280,6 +281,11 @@ class FakePlugin:
     @hookimpl
     def pam_perceived(self, perception: Perception) -> None:
         self.perceived.append(perception)
+
+
+def as_result(perception: Perception, pixels: Picture | None = None) -> Result:
+    """The result of a job of the perception's picture."""
+    return Result(Job(Path(perception.image)), perception, pixels)
 
 
 OTHER_MODEL = ModelRef("other", "7", "another made-up model")

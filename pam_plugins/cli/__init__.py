@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Sequence
 
 import typer
 
 from pam_core.allocator import keep_freed_memory
+from pam_core.errors import PamError
 from pam_plugins.cli import enrich, inspect, perceive, video
-from pam_plugins.plugins import get_plugins
+from pam_plugins.cli.console import say
+from pam_plugins.plugins import announce
 from pam_plugins.version import VERSION
 
 __all__ = ["app", "main"]
@@ -44,11 +47,15 @@ app.command("plugins")(inspect.plugins)
 app.command("doctor")(inspect.doctor)
 
 
-def main() -> None:
-    """Entry point of the script `pam`."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a letter is no reason to stop
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the script `pam`. Errors of the project end it with a sentence, and with their exit code."""
+    for stream in (sys.stdout, sys.stderr):  # characters that a terminal lacks are escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     keep_freed_memory()
-    get_plugins().tell("pam_commands", app=app)
-    app()
+    announce("pam_commands", app=app)
+    try:
+        app(arguments)
+    except PamError as error:
+        say(error)
+        sys.exit(error.exit_code)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from pam_plugins.cli.console import FAILED, fail, note
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pam_core.contracts import ModelInfo, RegionModel
-    from pam_core.masks import Mask
+from pam_core.contracts import ModelInfo, RegionModel
+from pam_core.errors import NotReadyError, PamError, PictureError, PromptError
+from pam_core.masks import Mask
+from pam_core.media.images import read_picture
+from pam_plugins import plugins
+from pam_plugins.cli.console import note
 
 
 def languages(text: str) -> tuple[str, ...]:
@@ -20,18 +19,19 @@ def languages(text: str) -> tuple[str, ...]:
 
 def choose(name: str) -> ModelInfo:
     """The model called `name`; of "auto" the user is told what it is. Raises NotFoundError and NotReadyError."""
-    from pam_plugins.plugins import resolve_model
-
-    info = resolve_model(name)
+    info = plugins.resolve_model(name)
     if name == "auto":
-        note(f"Model: {info.name}, {info.description}. `pam models` lists others and how to get them.")
+        tell(info)
     return info
+
+
+def tell(info: ModelInfo) -> None:
+    """Say which model was chosen."""
+    note(f"Model: {info.name}, {info.description}. `pam models` lists others and how to get them.")
 
 
 def numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> list[float]:
     """The numbers in an option's value, so many as one of `counts`. Raises PromptError with what was `wanted`."""
-    from pam_core.errors import PromptError
-
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
@@ -44,26 +44,19 @@ def numbers(text: str, counts: tuple[int, ...], option: str, wanted: str) -> lis
 
 def read_mask(path: Path) -> Mask:
     """A mask picture: what is brighter than half is set. Raises PromptError."""
-    from pam_core.errors import PictureError, PromptError
-    from pam_core.masks import Mask
-    from pam_core.media.images import read_picture
-
     try:
         return Mask.from_array(read_picture(path).max(axis=2) > 127)
     except PictureError as error:
         raise PromptError(f"--mask {error}") from error
 
 
-def load(info: ModelInfo, device: str, compile: bool) -> RegionModel:
-    """Load a model, or end the command with a sentence. Raises NotFoundError and DeviceError, which are misuse."""
-    from pam_core.errors import CheckpointError, DeviceError, NotFoundError
-    from pam_plugins.plugins import load_model
-
+def load(info: ModelInfo, device: str, compile: bool = False) -> RegionModel:
+    """Load a model. Raises PamError, NotReadyError among them for whatever a provider raises."""
     try:
-        return load_model(info.name, device, compile)
-    except (NotFoundError, DeviceError):
+        return plugins.load_model(info.name, device, compile)
+    except PamError:
         raise
-    except CheckpointError as error:
-        fail(error, FAILED)
-    except Exception as error:  # a provider's own; whatever it is, the user asked for a picture and not for a trace
-        fail(f"the model {info.name!r} could not be loaded: {type(error).__name__}: {error}", FAILED)
+    except Exception as error:
+        raise NotReadyError(
+            f"the model {info.name!r} could not be loaded: {type(error).__name__}: {error}"
+        ) from error

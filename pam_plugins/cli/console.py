@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 out = Console(emoji=False)
@@ -16,8 +17,13 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 def fail(message: object, code: int = MISUSED) -> NoReturn:
     """End the command with one sentence on stderr."""
-    err.print(f"[bold red]pam:[/] {plain(message)}", soft_wrap=True, highlight=False)
+    say(message)
     raise typer.Exit(code)
+
+
+def say(message: object) -> None:
+    """One sentence on stderr, after the name of the program."""
+    err.print(f"[bold red]pam:[/] {plain(message)}", soft_wrap=True, highlight=False)
 
 
 def note(message: object) -> None:
@@ -40,6 +46,4 @@ def progress() -> Progress:
 
 def plain(message: object) -> str:
     """Text that rich prints as it is: no markup."""
-    from rich.markup import escape
-
     return escape(str(message))

@@ -11,19 +11,22 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from pam_core.devices import resolve_device
+from pam_core.types import Prompt
+from pam_plugins import plugins as registry
+from pam_plugins.api import perceive, release_model
 from pam_plugins.cli.console import FAILED, out
 
 
 def models() -> None:
     """List the models, what each can do, and what the missing ones need."""
-    from pam_plugins.plugins import model_infos
-
     table = Table("model", "prompts", "tasks", "what it is", box=None, pad_edge=False, header_style="bold")
-    for info in model_infos().values():
+    for info in registry.model_infos().values():
         tasks = ", ".join(f"{task} ({'/'.join(sorted(known))})" for task, known in info.tasks.items())
         about = f"{info.description}. Revision {info.revision}; licence {info.licence}."
         if info.missing:
@@ -34,19 +37,16 @@ def models() -> None:
 
 def plugins() -> None:
     """List the plugins with the hooks they use and the things they bring."""
-    from pam_plugins import plugins
-    from pam_plugins.plugins import get_plugins
-
     brought: dict[str, Mapping[str, Any]] = {
-        "tasks": plugins.tasks(),
-        "exporters": plugins.exporters(),
-        "proposers": plugins.proposers(),
-        "post-processors": plugins.postprocessors(),
-        "stores": plugins.stores(),
+        "tasks": registry.tasks(),
+        "proposers": registry.proposers(),
+        "post-processors": registry.postprocessors(),
+        "sources": registry.sources(),
+        "sinks": registry.sinks(),
     }
-    plugins.model_infos()  # asked, so that a plugin whose hook fails is seen below
+    registry.model_infos()  # so that a plugin whose hook fails is listed as failed
     table = Table("plugin", "from", "state", "hooks", box=None, pad_edge=False, header_style="bold")
-    for status in get_plugins().statuses:
+    for status in registry.get_plugins().statuses:
         state = (
             f"failed: {status.error}" if status.error else "loaded" if status.loaded else "left out by PAM_PLUGINS"
         )
@@ -77,21 +77,20 @@ def _torch() -> tuple[bool, str]:
         import torch
     except ImportError as error:
         return False, f"torch does not import ({error}); pip install torch"
-    from pam_core.devices import resolve_device
 
     return True, f"torch {torch.__version__} on {resolve_device()} with {torch.get_num_threads()} threads"
 
 
 def _packages() -> list[tuple[bool, str]]:
-    found = []
+    checks = []
     for name in ("transformers", "supervision", "pycocotools", "opencv-python-headless", "rapidocr"):
         try:
-            found.append((True, f"{name} {importlib.metadata.version(name)}"))
+            checks.append((True, f"{name} {importlib.metadata.version(name)}"))
         except importlib.metadata.PackageNotFoundError:
             optional = name == "rapidocr"
             advice = "optional; the task `text` needs pam-plugins[ocr]" if optional else f"pip install {name}"
-            found.append((optional, f"{name} is not installed ({advice})"))
-    return found
+            checks.append((optional, f"{name} is not installed ({advice})"))
+    return checks
 
 
 def _disk() -> tuple[bool, str]:
@@ -101,35 +100,28 @@ def _disk() -> tuple[bool, str]:
 
 
 def _plugin_health() -> list[tuple[bool, str]]:
-    from pam_plugins.plugins import get_plugins
-
     return [
         (False, f"plugin {status.name} ({status.source}): {status.error}; mend it or uninstall it")
         if status.error
         else (True, f"plugin {status.name}: {'loaded' if status.loaded else 'left out'}")
-        for status in get_plugins().statuses
+        for status in registry.get_plugins().statuses
     ]
 
 
 def _models_health() -> list[tuple[bool, str]]:
-    """Load each model that is ready and let it look at a picture of two colours."""
-    import numpy as np
-
-    from pam_core.types import Prompt
-    from pam_plugins.api import perceive
-    from pam_plugins.plugins import model_infos
-
+    """Load each model that is ready and prompt it on a picture of two colours."""
     picture = np.full((96, 128, 3), 230, np.uint8)
     picture[30:70, 40:90] = (200, 30, 30)
-    found = []
-    for info in model_infos().values():
+    checks = []
+    for info in registry.model_infos().values():
         if info.missing:
-            found.append((True, f"model {info.name} is not ready: {info.missing}"))
+            checks.append((True, f"model {info.name} is not ready: {info.missing}"))
             continue
         started = time.perf_counter()
         try:
             area = perceive(picture, [Prompt.at(60, 50)], model=info.name).regions[0].mask.area
-            found.append((area > 0, f"model {info.name}: answered in {time.perf_counter() - started:.1f} s"))
-        except Exception as error:  # the point of the check is to report whatever is wrong
-            found.append((False, f"model {info.name}: {type(error).__name__}: {error}"))
-    return found
+            checks.append((area > 0, f"model {info.name}: answered in {time.perf_counter() - started:.1f} s"))
+        except Exception as error:  # the check reports whatever is wrong
+            checks.append((False, f"model {info.name}: {type(error).__name__}: {error}"))
+        release_model()
+    return checks

@@ -1,22 +1,25 @@
-"""`pam video`: objects followed through a video, a folder of frames or a camera, and what each of them does."""
+"""`pam video`: objects tracked through a video, a folder of frames or a camera, with captions of their events."""
 
 from __future__ import annotations
 
 import os
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
-from pam_plugins.cli.arguments import languages, load, numbers, read_mask
-from pam_plugins.cli.console import FAILED, fail, note
-from pam_plugins.cli.video_run import Outputs, run
+from pam_core.contracts import ModelInfo
+from pam_core.errors import DatasetError, PromptError, VideoError, VideoReadError
+from pam_core.types import Prompt
+from pam_plugins.cli import video_run
+from pam_plugins.cli.arguments import languages, load, numbers, read_mask, tell
+from pam_plugins.options import check_prompt
+from pam_plugins.plugins import resolve_video_model
+from pam_plugins.video_io.prompts import VideoPrompt, read_video_prompts
 
 if TYPE_CHECKING:
-    from pam_core.contracts import ModelInfo
     from pam_core.media.frame_sources import Camera, RecordedSource
-    from pam_plugins.video_io.prompts import VideoPrompt
 
 
 def command(
@@ -28,78 +31,61 @@ def command(
     mask: list[str] = typer.Option([], metavar="PNG[@FRAME]", help="A mask picture of an object; repeat for more."),
     prompts: Path = typer.Option(None, help="A JSON Lines file of prompts: track, frame, points, box, mask."),
     lang: str = typer.Option("en", help="Languages of the captions, e.g. en,zh."),
-    model: str = typer.Option("auto", help="A name from `pam models`; auto takes the best that follows objects."),
+    model: str = typer.Option("auto", help="A name from `pam models`; auto takes the best that tracks objects."),
     device: str = typer.Option("auto", help="cpu, cuda, mps or auto."),
     direction: str = typer.Option("forward", help="forward, backward or both, from the frames of the prompts."),
-    clip: int = typer.Option(None, help="Events of so many frames each; where the object changes if left out."),
-    every: int = typer.Option(1, help="Look at each N-th frame only."),
+    clip: int = typer.Option(None, help="Events of so many frames each; cut where the object changes if left out."),
+    every: int = typer.Option(1, help="Use each N-th frame only."),
     start: float = typer.Option(0.0, help="Begin after so many seconds."),
     end: float = typer.Option(None, help="Stop after so many seconds of the video."),
-    out_file: Path = typer.Option(None, "--out", help="Write what is seen to this JSON Lines file, as it is seen."),
+    out_file: Path = typer.Option(None, "--out", help="Write results to this JSON Lines file as they are made."),
     mp4: Path = typer.Option(None, help="Write a video with masks, boxes and captions on it."),
     mot: Path = typer.Option(None, help="Write boxes as MOT Challenge text."),
     tracks: Path = typer.Option(None, help="Write masks, boxes and captions of each object as JSON."),
-    no_captions: bool = typer.Option(False, "--no-captions", help="Follow objects only."),
+    no_captions: bool = typer.Option(False, "--no-captions", help="Track objects only."),
 ) -> None:
-    """Follow objects through a video or a camera, and say what each of them does."""
-    from pam_core.errors import DatasetError, DeviceError, NotFoundError, PromptError, UnsupportedError, VideoError
+    """Track objects through a video or a camera, and caption what each of them does."""
     from pam_core.sessions.events import EventRule
     from pam_core.sessions.session import StreamSession
-    from pam_core.video import VideoModel
-    from pam_plugins.plugins import resolve_video_model
 
     codes = languages(lang)
-    outputs = Outputs(out_file, mp4, mot, tracks)
-    try:
-        rule = EventRule() if clip is None else EventRule(min_frames=clip, max_frames=clip)
-        wanted = _prompts(point, box, mask, prompts)
-        info = resolve_video_model(model, () if no_captions else codes)
-        frames = _source(source, start, end, every)
-        _check(wanted, info, frames, every)
-        _check_outputs(outputs, source)
-        if model == "auto":
-            note(f"Model: {info.name}, {info.description}. `pam models` lists others and how to get them.")
-        following = load(info, device, False)
-        if not isinstance(following, VideoModel):
-            raise VideoError(f"The model {info.name!r} says that it follows objects and does not; choose another.")
-        session = StreamSession(following, languages=codes, rule=rule, captions=not no_captions)
-        with closing(session):
-            for track_id, prompt, frame in wanted:
-                session.prompt(track_id, prompt, frame)
-            run(session, frames, direction, outputs)
-    except (PromptError, UnsupportedError, NotFoundError, DeviceError, VideoError) as error:
-        fail(error)
-    except DatasetError as error:
-        fail(error, FAILED)
-    except OSError as error:
-        fail(f"cannot write: {error.strerror or error}; make room and run it again.", FAILED)
+    outputs = video_run.Outputs(out_file, mp4, mot, tracks)
+    rule = EventRule() if clip is None else EventRule(min_frames=clip, max_frames=clip)
+    given = _prompts(point, box, mask, prompts)
+    info = resolve_video_model(model, () if no_captions else codes)
+    frames = _source(source, start, end, every)
+    _check(given, info, frames, every)
+    _check_outputs(outputs, source)
+    if model == "auto":
+        tell(info)
+    session = StreamSession(load(info, device), languages=codes, rule=rule, captions=not no_captions)
+    with closing(session):
+        for track_id, prompt, frame in given:
+            session.prompt(track_id, prompt, frame)
+        video_run.run(session, frames, cast(Any, direction), outputs)  # the session checks the direction
 
 
 def _prompts(points: list[str], boxes: list[str], masks: list[str], path: Path | None) -> list[VideoPrompt]:
     """Each point, box and mask is an object of its own, numbered from 1; those of a file are what it says."""
-    from pam_core.errors import PromptError
-    from pam_core.types import Prompt
-    from pam_plugins.video_io.prompts import VideoPrompt, read_video_prompts
-
     if path is not None:
         if points or boxes or masks:
             raise PromptError("Got --prompts together with other prompts; wanted one or the other.")
         return read_video_prompts(path)
-    found: list[tuple[Prompt, int | None]] = []
+    given: list[tuple[Prompt, int | None]] = []
     for text in points:
         spot, frame = _at_frame(text)
         x, y = numbers(spot, (2,), "--point", "X,Y (several clicks on one object go into a file, --prompts)")
-        found.append((Prompt.at(x, y), frame))
+        given.append((Prompt.at(x, y), frame))
     for text in boxes:
         spot, frame = _at_frame(text)
         x1, y1, x2, y2 = numbers(spot, (4,), "--box", "X1,Y1,X2,Y2")
-        found.append((Prompt(box=(x1, y1, x2, y2)), frame))
+        given.append((Prompt(box=(x1, y1, x2, y2)), frame))
     for text in masks:
         spot, frame = _at_frame(text)
-        found.append((Prompt(mask=read_mask(Path(spot))), frame))
-    if not found:
-        raise PromptError("Got no object to follow; wanted at least one --point, --box or --mask, or --prompts FILE.")
-    return [VideoPrompt(number, prompt, frame) for number, (prompt, frame) in enumerate(found, 1)]
+        given.append((Prompt(mask=read_mask(Path(spot))), frame))
+    if not given:
+        raise PromptError("Got no object to track; wanted at least one --point, --box or --mask, or --prompts FILE.")
+    return [VideoPrompt(number, prompt, frame) for number, (prompt, frame) in enumerate(given, 1)]
 
 
 def _at_frame(text: str) -> tuple[str, int | None]:
@@ -108,13 +94,12 @@ def _at_frame(text: str) -> tuple[str, int | None]:
 
 
 def _source(text: str, start: float, end: float | None, every: int) -> RecordedSource | Camera:
-    from pam_core.errors import PromptError, VideoError
     from pam_core.media.frame_sources import Camera, FrameRange, open_source
 
     try:
         source = open_source(text)
     except VideoError as error:
-        fail(error, FAILED)
+        raise VideoReadError(str(error)) from error
     if not start and end is None and every == 1:
         return source
     if isinstance(source, Camera):
@@ -122,12 +107,9 @@ def _source(text: str, start: float, end: float | None, every: int) -> RecordedS
     return FrameRange(source, start, end, every)
 
 
-def _check(wanted: list[VideoPrompt], info: ModelInfo, source: RecordedSource | Camera, every: int) -> None:
-    """Raise PromptError, before the model is loaded, for what can be known to fail."""
-    from pam_core.errors import PromptError
-    from pam_plugins.options import check_prompt
-
-    for _, prompt, frame in wanted:
+def _check(prompts: list[VideoPrompt], info: ModelInfo, source: RecordedSource | Camera, every: int) -> None:
+    """Raise PromptError, before the model is loaded, for prompts that cannot be used."""
+    for _, prompt, frame in prompts:
         check_prompt(info, prompt)
         if source.size is not None:
             prompt.check(*source.size)
@@ -137,9 +119,7 @@ def _check(wanted: list[VideoPrompt], info: ModelInfo, source: RecordedSource | 
             )
 
 
-def _check_outputs(outputs: Outputs, source: str) -> None:
-    from pam_core.errors import PromptError
-
+def _check_outputs(outputs: video_run.Outputs, source: str) -> None:
     taken = {Path(source).resolve(): "the source"}
     for option, path in outputs.all().items():
         if (other := taken.setdefault(path.resolve(), option)) != option:
@@ -150,4 +130,4 @@ def _check_outputs(outputs: Outputs, source: str) -> None:
         except OSError as error:
             reason = error.strerror or str(error)
         if reason or not os.access(path.parent, os.W_OK):
-            fail(f"{path} cannot be written ({reason or 'no permission'}); choose another {option}.", FAILED)
+            raise DatasetError(f"{path} cannot be written ({reason or 'no permission'}); choose another {option}.")

@@ -1,4 +1,4 @@
-"""What `pam video` does once everything is ready: runs the session, writes, and says what came of it."""
+"""The loop of `pam video`: runs the session, writes the files, prints the summary."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from pam_core.errors import VideoError, VideoReadError
+from pam_core.video import FrameResult, SessionResult, TrackEvent
 from pam_plugins.cli.console import FAILED, INTERRUPTED, err, fail, note, out, plain
 from pam_plugins.cli.console import progress as progress_bar
+from pam_plugins.video_io.mot import write_mot
+from pam_plugins.video_io.record import Record, Replay
+from pam_plugins.video_io.tracks import write_tracks
 
 if TYPE_CHECKING:
     from pam_core.media.frame_sources import Camera, RecordedSource
-    from pam_core.sessions.session import StreamSession
-    from pam_core.video import SessionResult, TrackEvent
+    from pam_core.sessions.session import Direction, StreamSession
     from pam_plugins.render.annotated_video import LiveVideo
 
 MAX_ROWS = 60
@@ -31,7 +35,7 @@ WITHOUT_FONT = (
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files that are wanted."""
+    """The files to write, None for those that are not."""
 
     record: Path | None
     mp4: Path | None
@@ -39,14 +43,14 @@ class Outputs:
     tracks: Path | None
 
     def all(self) -> dict[str, Path]:
-        """Those that are, by option."""
+        """The files to write, by option."""
         named = {"--out": self.record, "--mp4": self.mp4, "--mot": self.mot, "--tracks": self.tracks}
         return {option: path for option, path in named.items() if path is not None}
 
 
 @dataclass
 class _Count:
-    """What was seen so far. Only the latest events are kept."""
+    """Counters of results. Only the latest events are kept."""
 
     frames: int = 0
     last: int = 0
@@ -55,64 +59,60 @@ class _Count:
     faults: int = 0
     latest: deque[TrackEvent] = field(default_factory=lambda: deque(maxlen=MAX_ROWS))
 
-    def add(self, seen: SessionResult) -> None:
-        from pam_core.video import FrameResult, TrackEvent
-
-        if isinstance(seen, FrameResult):
+    def add(self, result: SessionResult) -> None:
+        if isinstance(result, FrameResult):
             self.frames += 1
-            self.last = seen.index
-            self.objects.update(region.track_id for region in seen.regions if region.track_id is not None)
-        elif isinstance(seen, TrackEvent):
+            self.last = result.index
+            self.objects.update(region.track_id for region in result.regions if region.track_id is not None)
+        elif isinstance(result, TrackEvent):
             self.events += 1
-            self.latest.append(seen)
+            self.latest.append(result)
         else:
             self.faults += 1
-            what = f"[yellow]fault[/] at frame {seen.index}, {seen.time:.2f} s: {plain(seen.what)}"
-            err.print(what, soft_wrap=True, highlight=False)
+            message = f"[yellow]fault[/] at frame {result.index}, {result.time:.2f} s: {plain(result.what)}"
+            err.print(message, soft_wrap=True, highlight=False)
 
 
-def run(session: StreamSession, source: RecordedSource | Camera, direction: str, outputs: Outputs) -> None:
+def run(session: StreamSession, source: RecordedSource | Camera, direction: Direction, outputs: Outputs) -> None:
     """Run a session whose prompts are given to the end of the source, or to Ctrl-C. Ends the command.
 
-    Raises VideoError, before any work, where the source cannot go in this direction, DatasetError and OSError.
+    Raises VideoError, before any work, where the source cannot go in this direction, and DatasetError.
     """
-    from pam_core.errors import VideoError
     from pam_core.media.frame_sources import Camera
     from pam_plugins.render.annotated_video import LiveVideo
-    from pam_plugins.video_io.record import Record
 
     count, interrupted = _Count(), False
     with ExitStack() as stack:
         live = LiveVideo(outputs.mp4, source) if isinstance(source, Camera) and outputs.mp4 is not None else None
         if live is not None:
             stack.callback(live.drop)
-        seen = session.run(live or source, direction)  # type: ignore[arg-type]  # it says what directions there are
+        results = session.run(live or source, direction)
         path = outputs.record or Path(stack.enter_context(TemporaryDirectory(prefix="pam-video-"))) / "record.jsonl"
         record = stack.enter_context(closing(Record(path)))
         progress = stack.enter_context(progress_bar())
-        bar = progress.add_task("following", total=source.frames)
+        bar = progress.add_task("tracking", total=source.frames)
         try:
-            for each in seen:
-                record.write(each)
+            for result in results:
+                record.write(result)
                 if live is not None:
-                    live.see(each)
-                count.add(each)
+                    live.add(result)
+                count.add(result)
                 progress.update(bar, completed=count.frames)
         except KeyboardInterrupt:
             interrupted = True
         except VideoError as error:  # a camera that cannot be opened
-            fail(error, FAILED)
+            raise VideoReadError(str(error)) from error
         try:
             session.close()
             without_font = _finish(path, source, live, outputs, progress)
         except KeyboardInterrupt:
-            kept = f"; what was seen is in {outputs.record}" if outputs.record else ""
+            kept = f"; the results are in {outputs.record}" if outputs.record else ""
             fail(f"stopped: the other files were not finished{kept}.", INTERRUPTED)
     _report(count, interrupted, outputs)
     if without_font:
         note(WITHOUT_FONT)
     if interrupted:
-        fail(f"stopped after frame {count.last}; what was seen until then is kept.", INTERRUPTED)
+        fail(f"stopped after frame {count.last}; the results until then are kept.", INTERRUPTED)
     if count.faults or not count.frames:
         raise typer.Exit(FAILED)
 
@@ -120,10 +120,9 @@ def run(session: StreamSession, source: RecordedSource | Camera, direction: str,
 def _finish(
     record: Path, source: RecordedSource | Camera, live: LiveVideo | None, outputs: Outputs, progress: Progress
 ) -> bool:
-    """Make the other files; whether captions were left out of the video for want of a font."""
+    """Write the other files. Returns whether captions were left out of the video for want of a font."""
     from pam_core.media.frame_sources import Camera
     from pam_plugins.render.annotated_video import write_annotated
-    from pam_plugins.video_io.record import Replay, write_mot, write_tracks
 
     if live is not None:
         live.close()

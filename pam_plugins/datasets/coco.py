@@ -1,37 +1,39 @@
-"""The kind of store `coco`: a COCO file with its annotations as prompts."""
+"""COCO files: the source `coco`, annotations as prompts, and the sink `coco`, regions as annotations."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pam_core.errors import DatasetError, MaskError, PromptError, UnsupportedError
+from pycocotools import mask as coco_mask
+
+from pam_core.errors import DatasetError, MaskError, PromptError
 from pam_core.masks import Mask
-from pam_core.types import Prompt
-from pam_plugins.datasets.contracts import Job, Sink, Source
+from pam_core.types import Prompt, Region
+from pam_plugins.datasets.contracts import Job, Result
+from pam_plugins.files import make_folder, write_whole
 
 ROUNDING = 1.0
 """Pixels by which a box or polygon may reach over the picture's edge: rounded coordinates do."""
 
+UNLABELLED = "unlabelled"
 
-class CocoStore:
+
+class CocoSourceFormat:
+    """`coco:instances.json`."""
+
     name = "coco"
-    description = "a COCO file, its boxes and segmentations as prompts: coco:FILE or coco:FILE,FOLDER (source)"
+    description = "a COCO file, its boxes and segmentations as prompts: coco:FILE or coco:FILE,FOLDER"
 
-    def source(self, address: str) -> Source:
+    def open(self, address: str) -> CocoSource:
         path, folder = Path(address), None
         if not path.exists() and "," in address:
             file, _, pictures = address.rpartition(",")
             path, folder = Path(file), Path(pictures)
         return CocoSource(path, folder)
-
-    def sink(self, address: str) -> Sink:
-        raise UnsupportedError(
-            f"Got coco:{address} to write to; a COCO file is a source only. `pam perceive --export coco` writes one."
-        )
 
 
 class CocoSource:
@@ -85,8 +87,8 @@ class CocoSource:
             try:
                 yield _prompt(annotation, image)
             except (PromptError, MaskError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-                said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-                raise PromptError(f"Annotation {annotation.get('id')}: {said}") from error
+                reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+                raise PromptError(f"Annotation {annotation.get('id')}: {reason}") from error
 
 
 def _prompt(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> Prompt:
@@ -101,9 +103,7 @@ def _prompt(annotation: Mapping[str, Any], image: Mapping[str, Any]) -> Prompt:
 
 
 def _filled(polygons: list[list[float]], width: int, height: int) -> Mask:
-    """What lies within polygons [x1, y1, x2, y2, ...], all together."""
-    from pycocotools import mask as coco
-
+    """The union of polygons [x1, y1, x2, y2, ...] as a mask."""
     for polygon in polygons:
         xs, ys = polygon[0::2], polygon[1::2]
         if len(polygon) < 6 or len(polygon) % 2:
@@ -115,8 +115,8 @@ def _filled(polygons: list[list[float]], width: int, height: int) -> Mask:
                 f"Got a polygon from ({min(xs):g}, {min(ys):g}) to ({max(xs):g}, {max(ys):g}), reaching outside the "
                 f"picture of {width}x{height}."
             )
-    merged = coco.merge(coco.frPyObjects([[float(value) for value in each] for each in polygons], height, width))
-    return Mask.from_coco(merged)
+    numbers = [[float(value) for value in each] for each in polygons]
+    return Mask.from_coco(coco_mask.merge(coco_mask.frPyObjects(numbers, height, width)))
 
 
 def _box(bbox: list[float], image: Mapping[str, Any]) -> tuple[float, float, float, float]:
@@ -128,4 +128,98 @@ def _box(bbox: list[float], image: Mapping[str, Any]) -> tuple[float, float, flo
     width, height = float(image["width"]), float(image["height"])
     inside = (max(corners[0], 0.0), max(corners[1], 0.0), min(corners[2], width), min(corners[3], height))
     moved = max(abs(a - b) for a, b in zip(corners, inside, strict=True))
-    return inside if moved <= ROUNDING else corners  # the prompt's own check says what is wrong with these
+    return inside if moved <= ROUNDING else corners  # Prompt.check explains the others
+
+
+class CocoSinkFormat:
+    """`coco:instances.json`."""
+
+    name = "coco"
+    description = "a COCO file, the texts as attributes: coco:FILE.json, or coco:FOLDER for FOLDER/coco.json"
+
+    def open(self, address: str) -> CocoSink:
+        path = Path(address)
+        is_file = path.suffix.lower() == ".json" and not path.is_dir()
+        return CocoSink(path if is_file else path / "coco.json")
+
+
+class CocoSink:
+    """Keeps annotations, never pixels, and writes the file at `close`. Pictures that failed are named in `info`.
+
+    `score` is the confidence in the label, or the mask's predicted IoU where the label has none. `attributes`
+    holds the texts: English ones under the task's name (`brief`), others with their language (`brief_zh`).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        make_folder(path.parent)
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._categories: dict[str, dict[str, Any]] = {}
+        self._failed: list[dict[str, str]] = []
+        self._models: dict[str, dict[str, str]] = {}
+        self._closed = False
+
+    def write(self, results: Sequence[Result]) -> None:
+        for perception in (result.perception for result in results):
+            if perception.error is not None:
+                self._failed.append({"file_name": perception.image, "error": perception.error})
+                continue
+            model = perception.model
+            self._models.setdefault(f"{model.name}@{model.revision}", model.to_json())
+            image = {"id": len(self._images) + 1, "file_name": perception.image}
+            self._images.append({**image, "width": perception.width, "height": perception.height})
+            for region in perception.regions:
+                if region.mask.area:
+                    self._annotations.append(self._annotation(region, len(self._images)))
+
+    def _annotation(self, region: Region, image_id: int) -> dict[str, Any]:
+        x1, y1, x2, y2 = region.box
+        annotation: dict[str, Any] = {
+            "id": len(self._annotations) + 1,
+            "image_id": image_id,
+            "category_id": self._category(region.label),
+            "segmentation": region.mask.to_coco(),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": region.mask.area,
+            "iscrowd": 0,
+            "attributes": {
+                task if language == "en" else f"{task}_{language}": text
+                for task, by_language in region.texts.items()
+                for language, text in by_language.items()
+            },
+        }
+        score = region.scores.get("label", region.predicted_iou)
+        known = {
+            "score": score,
+            "predicted_iou": region.predicted_iou,
+            "stability": region.stability,
+            "track_id": region.track_id,
+        }
+        annotation.update({key: value for key, value in known.items() if value is not None})
+        return annotation
+
+    def _category(self, label: str | None) -> int:
+        """Labels that differ only in case are one category, spelt as the first of them."""
+        name = (label or "").strip() or UNLABELLED
+        new = {"id": len(self._categories) + 1, "name": name, "supercategory": ""}
+        category: int = self._categories.setdefault(name.casefold(), new)["id"]
+        return category
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        data = {
+            "info": {
+                "description": "Regions perceived in pictures",
+                "models": list(self._models.values()),
+                "failed": self._failed,
+            },
+            "licenses": [],
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": list(self._categories.values()),
+        }
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        write_whole(self.path, text.encode(errors="backslashreplace"))  # file names need not be UTF-8

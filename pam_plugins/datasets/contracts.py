@@ -48,6 +48,7 @@ class Result:
             return None
 
 
+@runtime_checkable
 class Source(Protocol):
     """Pictures, and the prompts on them."""
 

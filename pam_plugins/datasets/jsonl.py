@@ -1,58 +1,61 @@
-"""The results file: one perception a line, appended whole, so that it survives kill -9 and a run can be resumed."""
+"""The sink `jsonl`, the results file: one perception a line, appended at once, so that it survives kill -9."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from pam_core.errors import DatasetError, SchemaError
 from pam_core.types import PERCEPTION_SCHEMA, Perception
-from pam_plugins.locks import lock
+from pam_plugins.datasets.contracts import Job, Result
+from pam_plugins.files import append, lock, make_folder
 
 _FIRST_BYTES = f'{{"schema":"{PERCEPTION_SCHEMA}"'.encode()
 
 
-class ResultsFile:
-    """A JSON Lines file of perceptions, open for appending.
+class JsonLinesFormat:
+    """`jsonl:results.jsonl`."""
 
-    A line cut short by a crash or a full disk is removed, and its picture done again. A file that is something else
-    is refused and left as it is.
+    name = "jsonl"
+    description = "JSON Lines, a perception a line: jsonl:FILE, or jsonl:FOLDER for FOLDER/results.jsonl"
+
+    def open(self, address: str) -> JsonLinesSink:
+        path = Path(address)
+        return JsonLinesSink(path / "results.jsonl" if path.is_dir() else path)
+
+
+class JsonLinesSink:
+    """A JSON Lines file of perceptions, resumable by path and run. Other processes are refused while it is open.
+
+    A line cut short by a crash or a full disk is removed, and its picture done again. A file of another kind is
+    refused and not changed. Raises DatasetError.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._done: dict[tuple[str, str], int] = {}
+        self._offsets: dict[tuple[str, str], int] = {}
+        make_folder(path.parent)
+        self._lock = lock(path.with_name(f".{path.name}.lock"), path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b", buffering=0)
+            try:
+                self._index()
+            except BaseException:
+                self._file.close()
+                raise
         except OSError as error:
+            self._lock.release()
             raise DatasetError(
-                f"{path} cannot be written ({error.strerror}); choose another --out or mend its permissions."
-            ) from error
-        try:
-            self._lock()
-            self._take_stock()
-        except OSError as error:
-            self._file.close()
-            raise DatasetError(
-                f"{path} is no plain file ({error.strerror or error}); choose another --out."
+                f"{path} cannot be written ({error.strerror or error}); choose another file, or mend its permissions."
             ) from error
         except BaseException:
-            self._file.close()
+            self._lock.release()
             raise
 
-    def _lock(self) -> None:
-        """Keep other processes from writing too."""
-        if not lock(self._file):
-            raise DatasetError(
-                f"{self.path} is being written by another process; wait for it or choose another --out."
-            )
-
-    def _take_stock(self) -> None:
+    def _index(self) -> None:
+        """Note where the finished perceptions are, and cut off an incomplete last line."""
         offset = 0
         self._file.seek(0)
         with os.fdopen(os.dup(self._file.fileno()), "rb") as reader:
@@ -60,7 +63,7 @@ class ResultsFile:
                 if not line.startswith(_FIRST_BYTES[: len(line)]):
                     raise DatasetError(
                         f"{self.path}, line {number}, is not a result of this version of pam; "
-                        "choose another --out (nothing was changed)."
+                        "choose another file (nothing was changed)."
                     )
                 if not line.endswith(b"\n"):
                     break
@@ -74,48 +77,28 @@ class ResultsFile:
                         f"{self.path}, line {number}, is damaged ({error}); mend or move it."
                     ) from error
                 if not failed:
-                    self._done[key] = offset
+                    self._offsets[key] = offset
                 offset += len(line)
         self._file.truncate(offset)
 
-    def __contains__(self, key: tuple[str, str]) -> bool:
-        """Whether the picture `key[0]` was finished without an error in the run `key[1]`."""
-        return key in self._done
+    def has(self, job: Job, run: str) -> bool:
+        return (str(job.path), run) in self._offsets
 
-    def __getitem__(self, key: tuple[str, str]) -> Perception:
-        """A finished perception, read back from the file."""
+    def read(self, job: Job, run: str) -> Perception:
         with self.path.open("rb") as reader:
-            reader.seek(self._done[key])
+            reader.seek(self._offsets[str(job.path), run])
             return Perception.from_json(json.loads(reader.readline()))
 
-    def append(self, perception: Perception) -> None:
-        """Write one line and hand it to the operating system. Where that fails, nothing of it stays in the file."""
-        line = perception.to_line().encode()
-        offset = self._file.seek(0, os.SEEK_END)
-        try:
-            view = memoryview(line)
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            with suppress(OSError):  # what is left of the line, the next run removes
-                self._file.truncate(offset)
-            raise DatasetError(
-                f"{self.path} cannot be written ({error.strerror}); what is finished is in it. "
-                "Make room and run the same command again: it goes on from there."
-            ) from error
-        if perception.error is None:
-            self._done[perception.image, perception.run] = offset
+    def write(self, results: Sequence[Result]) -> None:
+        for result in results:
+            perception = result.perception
+            offset = append(self.path, self._file, perception.to_line().encode())
+            if perception.error is None:
+                self._offsets[perception.image, perception.run] = offset
 
     def close(self) -> None:
         self._file.close()
-
-    def __enter__(self) -> ResultsFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._lock.release()
 
 
 def read_results(path: Path) -> Iterator[Perception]:

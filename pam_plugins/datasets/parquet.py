@@ -1,31 +1,32 @@
-"""The kind of store `parquet`: tables of pictures to read, and a folder of Parquet files to write."""
+"""The source and the sink `parquet`: tables of pictures, and a folder of rows. Importing this needs no pyarrow."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
-from pam_core.errors import DatasetError
-from pam_plugins.datasets.contracts import Sink, Source
+from pam_core.errors import needs_extra
+from pam_plugins.datasets.contracts import ResumableSink, Source
 
 
-class ParquetStore:
+class ParquetSourceFormat:
+    """`parquet:table.parquet`."""
+
     name = "parquet"
-    description = "a Parquet file or folder with columns id, image and prompts (source); a folder of rows (sink)"
+    description = "a Parquet file, or a folder of them, with columns id, image and prompts: parquet:PATH"
 
-    def source(self, address: str) -> Source:
-        _check_installed()
-        from pam_plugins.datasets.parquet_source import ParquetSource
-
+    def open(self, address: str) -> Source:
+        with needs_extra("ray", "Parquet"):
+            from pam_plugins.datasets.parquet_source import ParquetSource
         return ParquetSource(Path(address))
 
-    def sink(self, address: str) -> Sink:
-        _check_installed()
-        from pam_plugins.datasets.parquet_sink import ParquetSink
 
+class ParquetSinkFormat:
+    """`parquet:out`."""
+
+    name = "parquet"
+    description = "a folder of Parquet files, a row for each picture: parquet:FOLDER"
+
+    def open(self, address: str) -> ResumableSink:
+        with needs_extra("ray", "Parquet"):
+            from pam_plugins.datasets.parquet_sink import ParquetSink
         return ParquetSink(Path(address))
-
-
-def _check_installed() -> None:
-    if find_spec("pyarrow") is None:
-        raise DatasetError("Parquet needs pyarrow, which is not installed: pip install 'pam-plugins[ray]'")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from pam_core.types import ModelRef, Perception, Region
-from pam_plugins.datasets.contracts import Row
+from pam_plugins.datasets.contracts import Result
 
 SCHEMA = pa.schema(
     [
@@ -40,17 +40,17 @@ SCHEMA = pa.schema(
         ),
     ]
 )
-"""`prompts` is a JSON list of what was asked, null for everything, [] where it could not be read. `box` is xyxy in
+"""`prompts` is the JSON list of the prompts, null for everything, [] where it could not be read. `box` is xyxy in
 pixels, `score` the confidence in the label, `region` the whole region as JSON, from which it comes back unchanged."""
 
 
-def to_table(rows: Sequence[Row]) -> pa.Table:
-    """The rows as a table of `SCHEMA`."""
-    return pa.Table.from_pylist([_to_record(row) for row in rows], SCHEMA)
+def to_table(results: Sequence[Result]) -> pa.Table:
+    """The results as a table of `SCHEMA`."""
+    return pa.Table.from_pylist([_to_record(result) for result in results], SCHEMA)
 
 
-def _to_record(row: Row) -> dict[str, Any]:
-    job, perception = row
+def _to_record(result: Result) -> dict[str, Any]:
+    job, perception = result.job, result.perception
     prompts = None if not job.prompts and job.error is None else [prompt.to_json() for prompt in job.prompts]
     return {
         "id": escaped(job.id),
@@ -77,23 +77,20 @@ def _to_struct(region: Region) -> dict[str, Any]:
     }
 
 
-def to_perceptions(table: pa.Table) -> list[Perception]:
-    """The way back, for who reads the rows in Python. Raises SchemaError for regions of another version.
+def to_perception(record: Mapping[str, Any]) -> Perception:
+    """The perception of a row. Raises SchemaError for regions of another version.
 
     The model's description is in the regions only, and timings are not kept.
     """
-    return [
-        Perception(
-            image=unescaped(record["image"]),
-            width=record["width"],
-            height=record["height"],
-            model=ModelRef(unescaped(record["model"]), unescaped(record["revision"])),
-            regions=tuple(Region.from_json(json.loads(each["region"])) for each in record["regions"]),
-            run=unescaped(record["run"]),
-            error=None if record["error"] is None else unescaped(record["error"]),
-        )
-        for record in table.to_pylist()
-    ]
+    return Perception(
+        image=unescaped(record["image"]),
+        width=record["width"],
+        height=record["height"],
+        model=ModelRef(unescaped(record["model"]), unescaped(record["revision"])),
+        regions=tuple(Region.from_json(json.loads(each["region"])) for each in record["regions"]),
+        run=unescaped(record["run"]),
+        error=None if record["error"] is None else unescaped(record["error"]),
+    )
 
 
 def escaped(text: str) -> str:

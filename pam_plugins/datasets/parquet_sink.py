@@ -1,4 +1,4 @@
-"""A sink of rows: a folder of Parquet files that is one table at every moment, whatever ends the process.
+"""The sink `parquet`: a folder of Parquet files that is one table at every moment, whatever ends the process.
 
 A Parquet file cannot be added to, so each write makes a file of its own, a part, under a name that readers skip, and
 gives it its name when it is safe on the disk. `part-000000007-000000009.parquet` holds the writes 7 to 9: many small
@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pam_core.errors import DatasetError
-from pam_plugins.datasets.contracts import Row
-from pam_plugins.datasets.parquet_rows import SCHEMA, escaped, to_table, unescaped
-from pam_plugins.locks import lock
+from pam_core.types import Perception
+from pam_plugins.datasets.contracts import Job, Result
+from pam_plugins.datasets.parquet_rows import SCHEMA, escaped, to_perception, to_table, unescaped
+from pam_plugins.files import explained, lock, make_folder
 
 TOGETHER = 16
 """So many parts of one width become one."""
@@ -55,46 +57,42 @@ class _Part:
 
 
 class ParquetSink:
-    """Writes rows of `parquet_rows.SCHEMA`. Until the sink is closed, a row that was done again is there twice.
+    """Writes rows of `parquet_rows.SCHEMA`. Until the sink is closed, a row that was replaced is there twice.
 
     Raises DatasetError, also where another process writes into the folder. A part that is damaged is left alone.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = make_folder(folder)
         self._parts: list[_Part] = []
         self._holder: dict[str, _Part] = {}  # by escaped id: the part with its last row
         self._runs: dict[str, str] = {}
-        self._failed = False
+        self._group: dict[str, dict[str, Any]] = {}  # the rows that were read last, by escaped id
+        self._failed = self._closed = False
+        self._lock = lock(folder / "_lock", folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "_lock").open("ab")
+            self._index()
         except OSError as error:
-            raise DatasetError(f"{folder} cannot be written ({error.strerror}); choose another folder.") from error
-        try:
-            if not lock(self._lock):
-                raise DatasetError(f"{folder} is being written by another process; wait for it or choose another.")
-            self._take_stock()
-        except OSError as error:
-            self._lock.close()
+            self._lock.release()
             raise DatasetError(f"{folder} cannot be used ({error.strerror or error}); choose another.") from error
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
-    def _take_stock(self) -> None:
-        found: list[_Part] = []
+    def _index(self) -> None:
+        """Note which rows the parts hold, and remove what a crash has left."""
+        parts: list[_Part] = []
         for path in sorted(self.folder.iterdir()):
             if match := _NAME.fullmatch(path.name):
-                found.append(_Part(int(match[1]), int(match[2]), path.stat().st_size))
+                parts.append(_Part(int(match[1]), int(match[2]), path.stat().st_size))
             elif path.name.startswith("_part-"):
                 path.unlink()  # never finished, and never counted as written
             elif path.name[0] not in "._":
                 raise DatasetError(
                     f"{self.folder} holds {path.name}, which is no row of pam; choose an empty folder."
                 )
-        found.sort(key=lambda part: (part.first, -part.last))
-        for part in found:
+        parts.sort(key=lambda part: (part.first, -part.last))
+        for part in parts:
             if self._parts and part.last <= self._parts[-1].last:
                 (self.folder / part.name).unlink()
                 continue
@@ -104,7 +102,8 @@ class ParquetSink:
             self._parts.append(part)
 
     def _note(self, part: _Part, key: str, run: str, *, failed: bool) -> None:
-        """Remember that the last row of the id `key`, escaped, is in `part`."""
+        """Note that the last row of the id `key`, escaped, is in `part`."""
+        self._group.pop(key, None)
         before = self._holder.get(key)
         if before is not None and before is not part:
             before.stale.add(key)
@@ -114,32 +113,51 @@ class ParquetSink:
         else:
             self._runs[unescaped(key)] = unescaped(run)
 
-    def finished(self) -> Mapping[str, str]:
-        return self._runs
+    def has(self, job: Job, run: str) -> bool:
+        return self._runs.get(job.id) == run
 
-    def write(self, rows: Sequence[Row]) -> None:
-        rows = list({job.id: (job, perception) for job, perception in rows}.values())
+    def read(self, job: Job, run: str) -> Perception:
+        """The perception of a row. Rows are read in groups, so it is fast in about the order they were written in."""
+        key = escaped(job.id)
+        if key not in self._group:
+            self._group = self._group_with(key)
+        return to_perception(self._group[key])
+
+    def _group_with(self, key: str) -> dict[str, dict[str, Any]]:
+        """The row group with the last row of an id, by id."""
+        part = self._holder[key]
+        with self._opened(part) as file:
+            for number in range(file.num_row_groups):
+                if key in file.read_row_group(number, columns=["id"])["id"].to_pylist():
+                    rows = file.read_row_group(number).to_pylist()
+                    return {row["id"]: row for row in rows if self._holder[row["id"]] is part}
+        raise DatasetError(f"{self.folder / part.name} was changed while it was in use; run the same command again.")
+
+    def write(self, results: Sequence[Result]) -> None:
+        results = list({result.job.id: result for result in results}.values())
         number = self._parts[-1].last + 1 if self._parts else 1
         part = _Part(number, number)
-        self._save(part, iter(to_table(rows).to_batches()))
+        self._save(part, iter(to_table(results).to_batches()))
         self._parts.append(part)
-        for job, perception in rows:
-            self._note(part, escaped(job.id), escaped(perception.run), failed=perception.error is not None)
+        for result in results:
+            failed = result.perception.error is not None
+            self._note(part, escaped(result.job.id), escaped(result.perception.run), failed=failed)
         last = self._parts[-TOGETHER:]
         while len(last) == TOGETHER and last[0].width == last[-1].width and _size(last) <= PART_BYTES:
             self._join(last)
             last = self._parts[-TOGETHER:]
 
     def close(self) -> None:
-        if self._lock.closed:
+        if self._closed:
             return
+        self._closed = True
         try:
             if not self._failed:
                 for group in list(self._groups()):
                     if len(group) > 1 or group[0].stale:
                         self._join(group)
         finally:
-            self._lock.close()
+            self._lock.release()
 
     def _groups(self) -> Iterator[list[_Part]]:
         """The parts in order, as many together as may become one."""
@@ -170,12 +188,17 @@ class ParquetSink:
             yield batch.filter(pc.invert(pc.is_in(batch["id"], stale))) if part.stale else batch
 
     def _read(self, part: _Part, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        with self._opened(part) as file:
+            yield from file.iter_batches(GROUP_ROWS, columns=columns)
+
+    @contextmanager
+    def _opened(self, part: _Part) -> Iterator[pq.ParquetFile]:
         path = self.folder / part.name
         try:
             with pq.ParquetFile(path) as file:
                 if file.schema_arrow != SCHEMA:
                     raise DatasetError(f"{path} was written by another version; choose an empty folder.")
-                yield from file.iter_batches(GROUP_ROWS, columns=columns)
+                yield file
         except (OSError, pa.ArrowException) as error:
             self._failed = True
             raise DatasetError(
@@ -187,21 +210,19 @@ class ParquetSink:
         """Write a part, safe on the disk under its own name when this returns; or nothing, and DatasetError."""
         path, temporary = self.folder / part.name, self.folder / f"_{part.name}"
         try:
-            with temporary.open("wb") as file:
+            with explained(path), temporary.open("wb") as file:
                 with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
                     for table in _groups_of_rows(batches):
                         writer.write_table(table)
                 file.flush()
                 os.fsync(file.fileno())
                 part.size = file.tell()
-            temporary.replace(path)
-            _sync(self.folder)
-        except (OSError, pa.ArrowException) as error:
+            with explained(path):
+                temporary.replace(path)
+                _sync(self.folder)
+        except BaseException:
             self._failed = True
-            raise DatasetError(
-                f"{self.folder} cannot be written ({getattr(error, 'strerror', None) or error}); what is finished is "
-                "in it. Make room and run the same command again: it goes on from there."
-            ) from error
+            raise
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)

@@ -32,13 +32,13 @@ class ParquetSource:
             self.files = sorted(each for each in path.glob("*.parquet") if each.name[0] not in "._")
         else:
             self.files = [path]
-        seen: set[str] = set()
+        ids: set[str] = set()
         for file in self.files:
             for batch in _read(file, ("id", "image"), ("id",)):
                 for value in batch["id"].to_pylist():
-                    seen.add(_id(value, file, seen))
-        self._length = len(seen)
-        if not seen:
+                    ids.add(_id(value, file, ids))
+        self._length = len(ids)
+        if not ids:
             raise DatasetError(f"{path} holds no row; wanted a Parquet file with the columns id and image.")
 
     def __len__(self) -> int:
@@ -63,13 +63,13 @@ def _read(file: Path, needed: tuple[str, ...], wanted: tuple[str, ...]) -> Itera
         raise DatasetError(f"{file} cannot be read ({error}); wanted a Parquet file.") from error
 
 
-def _id(value: object, file: Path, seen: set[str]) -> str:
+def _id(value: object, file: Path, others: set[str]) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)) or value == "":
         raise DatasetError(f"{file}: got the id {value!r}; wanted text or a whole number in every row.")
-    said = unescaped(str(value))
-    if said in seen:
-        raise DatasetError(f"{file}: the id {said!r} is there twice; wanted each row to have its own.")
-    return said
+    key = unescaped(str(value))
+    if key in others:
+        raise DatasetError(f"{file}: the id {key!r} is there twice; wanted each row to have its own.")
+    return key
 
 
 def _job(record: Mapping[str, Any]) -> Job:

@@ -1,37 +1,46 @@
-"""Enrichment on Ray Data: the same work on several GPUs or cores, the same rows in the same order.
+"""`pipeline.run` on Ray Data: the same results from several processes, each with the model and a GPU or a core.
 
-The source and the sink stay in this process. It hands out jobs a few at a time, as many as can be under way, so that
-neither a long source nor a slow sink fills its memory; Ray Data brings the rows back in order. An actor that dies is
-started again by Ray, and what it had is done again. Importing this module needs no Ray.
+Source and sinks stay in this process. Jobs go to Ray in slices, so memory does not grow with the source; results come
+back as they are made, not in order. Importing this module needs no Ray.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import pickle
 import socket
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Any
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from pam_core.allocator import keep_freed_memory
 from pam_core.contracts import ModelInfo
-from pam_core.errors import RayRunError
+from pam_core.errors import PamError, RayRunError, needs_extra
 from pam_core.types import Perception
-from pam_plugins.datasets.batches import Step, write_in_batches
-from pam_plugins.datasets.contracts import Job, Sink, Source
+from pam_plugins import pipeline, plugins
+from pam_plugins.datasets.contracts import Job, Result, Sink, Source
 from pam_plugins.options import Options
 
-CHUNK = 4
-"""Pictures an actor is given at a time: what is done again when it dies, twice over at most."""
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-UNDER_WAY = 6
-"""Chunks for each actor that are handed out and not yet back: enough that one slow picture holds up nobody."""
+logger = logging.getLogger(__name__)
 
-LONGEST = 1000
-"""Jobs in a chunk, those that were finished before included."""
+SLICE = 10_000
+"""Jobs that Ray is given at a time. The actors are started anew, with the model, for each slice."""
+
+BATCH = 4
+"""Jobs in a batch: what is done again where an actor dies."""
+
+TRIES = 4
+"""How often a batch is given to an actor before it is given up."""
+
+LOST_BATCHES = 3
+"""Batches in a slice that may be given up before the run ends at once: the machine is at fault, not the pictures."""
 
 LOCAL = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -39,120 +48,147 @@ LOCAL = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 STORE_BYTES = 256 * 2**20
-"""Ray's shared memory on this machine. Rows pass through it; pictures do not."""
+"""Ray's shared memory on this machine. Perceptions pass through it; pictures do not."""
+
+RESUMABLE = "What is finished is kept; the same command goes on from there."
 
 
-def enrich(
-    source: Source,
-    sink: Sink,
+def run(
+    source: Source | Sequence[Job],
+    sinks: Sequence[Sink],
     info: ModelInfo,
     options: Options,
     actors: int,
     device: str = "auto",
     address: str | None = None,
-) -> Generator[Step]:
-    """`local.enrich` with `actors` processes, each with the model and a core or a GPU of its own.
+) -> Generator[Result]:
+    """`pipeline.run` with `actors` processes; results in any order, resumed ones among them.
 
     Ray is started on this machine, for this run and reachable from it only, unless `address` names a cluster; there,
     the pictures are read by the machines that do the work, from the same paths. In a program that has started Ray
-    already, that is used. Raises RayRunError, and DatasetError.
+    already, that is used. Where everything is finished, Ray is not started. Raises RayRunError and DatasetError.
     """
-    return write_in_batches(_steps(source, sink, info, options, actors, device, address), sink)
+    resume = pipeline.Resume(sinks, info, options)
+
+    def results() -> Generator[Result]:
+        placed = ""
+        with ExitStack() as stack:
+            for each in _slices(pipeline.jobs_of(source), resume):
+                if isinstance(each, Result):
+                    yield each
+                    continue
+                placed = placed or stack.enter_context(_cluster(actors, device, address))
+                yield from _perceive(each, info.name, options, actors, placed)
+
+    with closing(results()) as made, pipeline.BatchWriter(sinks) as writer:
+        for result in made:
+            writer.add(result)
+            yield result
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Jobs in order, each with whether it has to be done."""
-
-    jobs: list[tuple[Job, bool]]
-
-    @property
-    def to_do(self) -> list[Job]:
-        return [job for job, wanted in self.jobs if wanted]
-
-    def steps(self, perceptions: Iterable[Perception] = ()) -> Iterator[Step]:
-        found = iter(perceptions)
-        for job, wanted in self.jobs:
-            yield Step((job, next(found)) if wanted else None)
-
-
-def _chunks(jobs: Iterator[Job], done: Callable[[Job], bool]) -> Iterator[_Chunk]:
-    chunk: list[tuple[Job, bool]] = []
-    wanted = 0
+def _slices(jobs: Iterator[Job], resume: pipeline.Resume) -> Iterator[Result | list[Job]]:
+    """The results that are there already, and slices of the jobs to do."""
+    waiting: list[Job] = []
     for job in jobs:
-        chunk.append((job, not done(job)))
-        wanted += chunk[-1][1]
-        if wanted == CHUNK or len(chunk) == LONGEST:
-            yield _Chunk(chunk)
-            chunk, wanted = [], 0
-    if chunk:
-        yield _Chunk(chunk)
+        if resume.has(job):
+            yield resume.result(job)
+            continue
+        waiting.append(job)
+        if len(waiting) == SLICE:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
 
 
-def _steps(
-    source: Source, sink: Sink, info: ModelInfo, options: Options, actors: int, device: str, address: str | None
-) -> Generator[Step]:
-    finished = sink.finished()
-    chunks = _chunks(source.jobs(), lambda job: finished.get(job.id) == options.run_id(info, job.prompts))
-    under_way: deque[_Chunk] = deque()
-    for chunk in chunks:
-        if chunk.to_do:
-            under_way.append(chunk)
-            break
-        yield from chunk.steps()
-    else:
-        return  # nothing to do, so nothing to start
-    with _cluster(actors, device, address) as placed, _sentence():
-        from pam_plugins.datasets import ray_actor
+class Perceiver:
+    """An actor: a model, loaded once, on one thread or one GPU. Errors are returned as rows, for the run to raise:
+    Ray would wrap them in errors of its own.
+    """
 
-        desk = ray_actor.open_desk()
-        put = 0
+    def __init__(self, model: str, options: Options, device: str, folder: str) -> None:
+        if Path(folder).is_dir():
+            os.chdir(folder)  # paths mean the same as where the command was given
+        os.environ["OMP_NUM_THREADS"] = "1"
+        keep_freed_memory()
+        self.options = options
+        self.error: str | None = None
+        try:
+            self.model = plugins.load_model(model, device)
+        except Exception as error:  # a provider's own, whatever it is
+            logger.exception("loading %s", model)
+            self.error = f"The model {model!r} could not be loaded: {_message(error)}"
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(1)
 
-        def hand_out(chunk: _Chunk) -> bool:
-            nonlocal put
-            if chunk.to_do:
-                ray_actor.put(desk, put, chunk.to_do)
-                put += 1
-            return bool(chunk.to_do)
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        numbers, jobs = zip(*map(pickle.loads, batch["job"].to_pylist()), strict=True)
+        error, lines = self.error, [""] * len(jobs)
+        if error is None:
+            try:
+                lines = [r.perception.to_line() for r in pipeline.run(jobs, (), self.model, self.options)]
+            except Exception as failure:  # a plugin's mistake
+                logger.exception("jobs %s", numbers)
+                error = _message(failure)
+        return _table(number=numbers, line=lines, error=[error or ""] * len(jobs))
 
-        def hand_out_more() -> None:
-            for chunk in chunks:
-                under_way.append(chunk)
-                if hand_out(chunk):
-                    return
-            ray_actor.finish(desk, put)
 
-        hand_out(under_way[0])
-        for _ in range(actors * UNDER_WAY - 1):
-            hand_out_more()
-        with closing(ray_actor.perceive(desk, info.name, options, actors, placed)) as seen:
-            for expected, (number, perceptions, failed) in enumerate(seen):
-                while not under_way[0].to_do:
-                    yield from under_way.popleft().steps()
-                if number != expected:
-                    raise RayRunError(
-                        f"Ray gave the rows of chunk {number}; wanted those of {expected}. Run it again."
-                    )
-                if len(perceptions) != len(to_do := under_way[0].to_do):
-                    ids = ", ".join(job.id for job in to_do)
-                    reason = failed or f"{ray_actor.TRIES} times an actor died over one of these pictures: {ids}."
-                    raise RayRunError(f"{reason} What is finished is kept; the same command goes on from there.")
-                ray_actor.drop(desk, number)
-                hand_out_more()
-                yield from under_way.popleft().steps(perceptions)
-        for chunk in under_way:
-            if chunk.to_do:
-                raise RayRunError("Ray ended before all rows were there. Run the same command again: it goes on.")
-            yield from chunk.steps()
+def _message(error: Exception) -> str:
+    return str(error) if isinstance(error, PamError) else f"{type(error).__name__}: {error}."
+
+
+def _table(**columns: Sequence[object]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table({name: list(values) for name, values in columns.items()})
+
+
+def _perceive(jobs: list[Job], model: str, options: Options, actors: int, device: str) -> Generator[Result]:
+    """The results of the jobs as they are made. Raises RayRunError."""
+    import ray.data
+    from ray.exceptions import RayError
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    waiting = dict(enumerate(jobs))
+    items = [{"job": pickle.dumps(item)} for item in waiting.items()]
+    rows = ray.data.from_items(items, override_num_blocks=-(-len(items) // BATCH)).map_batches(
+        Perceiver,
+        fn_constructor_kwargs={"model": model, "options": options, "device": device, "folder": str(Path.cwd())},
+        batch_size=BATCH,
+        batch_format="pyarrow",
+        num_cpus=1,
+        num_gpus=1 if device == "cuda" else None,
+        compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+        max_restarts=TRIES * (LOST_BATCHES + 1),
+        max_task_retries=TRIES - 1,
+    )
+    context = rows.context
+    context.max_errored_blocks = LOST_BATCHES
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    try:
+        with closing(iter(rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))) as batches:
+            for row in (row for batch in batches for row in batch.to_pylist()):
+                if row["error"]:
+                    raise RayRunError(f"{row['error']} {RESUMABLE}")
+                yield Result(waiting.pop(row["number"]), Perception.from_json(json.loads(row["line"])))
+    except RayError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise RayRunError(
+            f"Ray failed, or more than {LOST_BATCHES} batches of pictures ended their actors: {reason} {RESUMABLE}"
+        ) from error
+    if waiting:
+        ids = ", ".join(job.id for job in waiting.values())
+        raise RayRunError(f"{TRIES} times an actor died over one of these pictures: {ids}. {RESUMABLE}")
 
 
 @contextmanager
 def _cluster(actors: int, device: str, address: str | None) -> Iterator[str]:
-    """Ray, started here or joined; gives the device for each actor."""
-    if find_spec("ray") is None or find_spec("pyarrow") is None:
-        raise RayRunError("Several actors need Ray, which is not installed: pip install 'pam-plugins[ray]'")
+    """Start or join Ray; yields the device of each actor, cpu or cuda."""
     os.environ.update(LOCAL if address is None else {"RAY_USAGE_STATS_ENABLED": "0"})
-    import ray  # reads the environment when it is imported
+    with needs_extra("ray", "A run with several actors"):
+        import pyarrow  # noqa: F401
+        import ray.data  # reads the environment when it is imported
 
     joined = ray.is_initialized()
     if not joined:
@@ -182,7 +218,7 @@ def _cluster(actors: int, device: str, address: str | None) -> Iterator[str]:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise RayRunError where nobody answers at HOST:PORT; Ray itself would try for minutes."""
+    """Raise RayRunError where nothing answers at HOST:PORT; Ray itself would try for minutes."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -193,29 +229,15 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise RayRunError(f"Nobody answers at {address} ({error}); wanted the address of a Ray cluster.") from error
+        raise RayRunError(f"Nothing answers at {address} ({error}); wanted the address of a Ray cluster.") from error
 
 
-def _device(actors: int, device: str, there: dict[str, float]) -> str:
+def _device(actors: int, device: str, resources: dict[str, float]) -> str:
     """Where each actor computes: "auto" is a GPU each where there are so many. Raises RayRunError."""
-    cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     kind = ("cuda" if gpus >= actors else "cpu") if device == "auto" else device.partition(":")[0]
     if kind == "cuda" and gpus < actors:
         raise RayRunError(f"Got {actors} actors with a GPU each; Ray has {gpus}. Ask for fewer, or for --device cpu.")
     if cpus < actors:
         raise RayRunError(f"Got {actors} actors with a core each; Ray has {cpus}. Ask for fewer.")
     return kind
-
-
-@contextmanager
-def _sentence() -> Iterator[None]:
-    """Make what Ray raises a sentence."""
-    from ray.exceptions import RayError as AnyRayError
-
-    try:
-        yield
-    except AnyRayError as error:
-        raise RayRunError(
-            f"Ray failed: {str(error).strip().partition(chr(10))[0]} What is finished is kept; the same command goes "
-            "on from there."
-        ) from error

@@ -1,4 +1,4 @@
-"""An annotated MP4: every frame with masks, boxes and track ids on it, and at the bottom what each object does."""
+"""An annotated MP4: every frame with masks, boxes and track ids on it, and the captions at the bottom."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.ImageFont import FreeTypeFont
 
 from pam_core.contracts import FrameSource
 from pam_core.media.pyav import load_av
@@ -23,23 +25,21 @@ from pam_plugins.files import explained
 from pam_plugins.render import overlay, palette
 from pam_plugins.video_io.record import Replay
 
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont
-
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 """In order of preference; H.264 plays everywhere."""
 KEPT = 64
-"""Frames of a live source that are kept until it is known what is on them, at most."""
+"""Frames of a live source that wait for their results, at most."""
 
 Captions = Mapping[int, Mapping[str, str]]
-"""What each object does, by track id and language."""
+"""The captions of objects, by track id and language."""
 
 
 class AnnotatedVideo:
     """Writes an MP4 frame by frame, beside `path`; `close` puts it in its place, `drop` leaves nothing.
 
     Frames keep their times. Sides that are odd get one more row or column, as encoders want them. Memory does not
-    grow. `without_font` tells whether a caption was left out because no font here has its letters.
+    grow. `without_font` is set where a caption was left out because no font here has its characters.
+    Raises DatasetError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,10 +53,10 @@ class AnnotatedVideo:
         self._last = -1
 
     def write(self, frame: Frame, regions: Sequence[Region], captions: Captions) -> None:
-        """Add a frame, later than the one before. Raises OSError."""
+        """Add a frame, later than the one before."""
         av = load_av()
         texts = [text for each in captions.values() for text in each.values()]
-        self.without_font |= any(_font(12, _cjk(text)) is None for text in texts)
+        self.without_font |= any(_font(12, overlay.is_cjk(text)) is None for text in texts)
         picture = _even(annotated(frame.picture, regions, captions))
         image = av.VideoFrame.from_ndarray(picture, format="rgb24")
         image.time_base = Fraction(1, 1000)
@@ -112,13 +112,13 @@ def _available(encoder: str) -> bool:
 def write_annotated(
     path: Path, source: FrameSource, replay: Replay, advance: Callable[[], None] = lambda: None
 ) -> bool:
-    """The frames of a recorded source from the first to the last that was seen, with captions at their time.
+    """The frames of a recorded source from the first to the last in the record, with captions at their time.
 
-    Calls `advance` after each frame. Returns whether captions were left out for want of a font. Raises OSError.
+    Calls `advance` after each frame. Returns whether captions were left out for want of a font. Raises DatasetError.
     """
     span = replay.span
-    seen = replay.frames()
-    upcoming = next(seen, None)
+    frames = replay.frames()
+    upcoming = next(frames, None)
     video = AnnotatedVideo(path)
     try:
         for item in source:
@@ -127,7 +127,7 @@ def write_annotated(
             if isinstance(item, Fault) or item.index < span[0]:
                 continue
             while upcoming is not None and upcoming.index < item.index:
-                upcoming = next(seen, None)
+                upcoming = next(frames, None)
             here = upcoming is not None and upcoming.index == item.index
             video.write(item, upcoming.regions if upcoming and here else (), replay.captions(item.index))
             advance()
@@ -140,7 +140,7 @@ def write_annotated(
 class LiveVideo:
     """The annotated video of a source that cannot be read again. A session reads the source through it.
 
-    Each object's caption is that of its latest event that is over: while something happens, nobody knows yet what.
+    An object's caption is that of its latest event that is over.
     """
 
     def __init__(self, path: Path, source: FrameSource) -> None:
@@ -156,16 +156,16 @@ class LiveVideo:
                 self._kept.append(item)
             yield item
 
-    def see(self, seen: SessionResult) -> None:
-        """Draw a frame that the session has seen, or keep a caption for the frames to come. Raises OSError."""
-        if isinstance(seen, TrackEvent) and seen.texts:
-            self._captions[seen.track_id] = seen.texts
-        while isinstance(seen, FrameResult) and self._kept and self._kept[0].index <= seen.index:
+    def add(self, result: SessionResult) -> None:
+        """Write the frame of a result, or keep a caption for the frames to come. Raises DatasetError."""
+        if isinstance(result, TrackEvent) and result.texts:
+            self._captions[result.track_id] = result.texts
+        while isinstance(result, FrameResult) and self._kept and self._kept[0].index <= result.index:
             frame = self._kept.popleft()
-            if frame.index == seen.index:
-                there = {region.track_id for region in seen.regions}
-                self._captions = {track: texts for track, texts in self._captions.items() if track in there}
-                self._video.write(frame, seen.regions, self._captions)
+            if frame.index == result.index:
+                tracked = {region.track_id for region in result.regions}
+                self._captions = {track: texts for track, texts in self._captions.items() if track in tracked}
+                self._video.write(frame, result.regions, self._captions)
 
     @property
     def without_font(self) -> bool:
@@ -177,10 +177,11 @@ def annotated(picture: Picture, regions: Sequence[Region], captions: Captions) -
     """A copy of the picture with masks, boxes and track ids, and the captions burnt in at the bottom."""
     import cv2
 
-    seen = [region for region in regions if region.mask.area]
-    scene = overlay.draw(picture, [replace(region, prompt=None, scores={}, texts=_name(region)) for region in seen])
+    present = [region for region in regions if region.mask.area]
+    named = [replace(region, prompt=None, scores={}, texts=_name(region)) for region in present]
+    scene = overlay.draw(picture, named)
     line = overlay.line_thickness(picture.shape[1], picture.shape[0])
-    for index, region in enumerate(seen):
+    for index, region in enumerate(present):
         x1, y1, x2, y2 = (int(side) for side in region.box)
         cv2.rectangle(scene, (x1, y1), (x2 - 1, y2 - 1), _rgb(palette.colour_of(region, index)), line)
     return _burn(scene, captions)
@@ -196,8 +197,6 @@ def _burn(picture: Picture, captions: Captions) -> Picture:
 
     They take at most half of the picture; the rest is cut. Where no font has the letters of a text, it is left out.
     """
-    from PIL import Image, ImageDraw
-
     height, width = picture.shape[:2]
     size = overlay.font_size(width, height)
     step, margin = round(size * 1.35), round(size * 0.5)
@@ -205,7 +204,7 @@ def _burn(picture: Picture, captions: Captions) -> Picture:
     for track, texts in sorted(captions.items()):
         colour = palette.COLOURS[track % len(palette.COLOURS)]
         for text in filter(None, map(overlay.one_line, texts.values())):
-            if (font := _font(size, _cjk(text))) is not None:
+            if (font := _font(size, overlay.is_cjk(text))) is not None:
                 lines += [(line, colour, font) for line in _wrapped(f"#{track} {text}", font, width - 2 * margin)]
     lines = lines[: max(1, (height // 2 - margin) // step)]
     if not lines:
@@ -222,11 +221,9 @@ def _burn(picture: Picture, captions: Captions) -> Picture:
 
 @lru_cache(maxsize=8)
 def _font(size: int, cjk: bool) -> FreeTypeFont | None:
-    """Pillow's own font; for Chinese the one that was found, or None."""
-    from PIL import ImageFont
-
+    """Pillow's own font; for Chinese that of `overlay.cjk_font`, or None."""
     if not cjk:
-        return cast("FreeTypeFont", ImageFont.load_default(size))
+        return cast(FreeTypeFont, ImageFont.load_default(size))
     path = overlay.cjk_font()
     return None if path is None else ImageFont.truetype(path, size)
 
@@ -240,10 +237,6 @@ def _wrapped(text: str, font: FreeTypeFont, limit: float) -> list[str]:
             lines.append("")
         lines[-1] += part if lines[-1] else part.lstrip()
     return [line.rstrip() for line in lines if line.strip()]
-
-
-def _cjk(text: str) -> bool:
-    return any(ord(character) >= 0x2E80 for character in text)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""The exporter `html`: one self-contained `index.html` for a whole run, for any browser, without a network.
+"""The sink `html`: one self-contained `index.html` for a whole run, for any browser, without a network.
 
 Pictures go into the page as they come, as JPEG data URLs, their regions as JSON that the page's script reads;
 the memory needed does not grow with the run. All words travel as JSON and are shown as text, never as markup.
@@ -9,12 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pam_core.errors import DatasetError
 from pam_core.types import Perception, Picture, Region
-from pam_plugins.files import Part
+from pam_plugins.datasets.contracts import Result
+from pam_plugins.files import Part, make_folder
 from pam_plugins.render import palette
+from pam_plugins.render.outlines import outline
 
 MAX_PICTURES = 200
 """Pictures beyond this many are counted, not shown: browsers slow down on pages of hundreds of megabytes."""
@@ -23,17 +29,17 @@ MAX_SIDE = 1280
 THUMBNAIL_SIDE = 240
 
 
-class PageExporter:
-    """Writes `index.html`."""
+class HtmlPageFormat:
+    """`html:folder`."""
 
     name = "html"
-    description = "index.html: every picture with its regions to point at and their texts beside it"
+    description = "index.html: every picture with its regions to point at and their texts beside it: html:FOLDER"
 
-    def open(self, folder: Path) -> PageWriter:
-        return PageWriter(folder / "index.html")
+    def open(self, address: str) -> HtmlPageSink:
+        return HtmlPageSink(Path(address) / "index.html")
 
 
-class PageWriter:
+class HtmlPageSink:
     """Appends each picture to a file beside `path`, which takes the name `path` at `close`."""
 
     def __init__(self, path: Path) -> None:
@@ -41,19 +47,22 @@ class PageWriter:
         self._counts = {"pictures": 0, "shown": 0, "regions": 0, "failed": 0}
         self._languages: dict[str, None] = {}
         head, self._foot = _template()
+        make_folder(path.parent)
         self._part = Part(path)
         self._part.write(head)
 
-    def write(self, perception: Perception, picture: Picture | None) -> None:
-        if self._counts["shown"] < MAX_PICTURES:
-            self._part.write(_picture_blocks(perception, picture))
-            self._counts["shown"] += 1
-            for region in perception.regions:
-                for by_language in region.texts.values():
-                    self._languages.update(dict.fromkeys(by_language))
-        self._counts["pictures"] += 1
-        self._counts["regions"] += len(perception.regions)
-        self._counts["failed"] += perception.error is not None
+    def write(self, results: Sequence[Result]) -> None:
+        for result in results:
+            perception = result.perception
+            if self._counts["shown"] < MAX_PICTURES:
+                self._part.write(_picture_blocks(perception, result.picture()))
+                self._counts["shown"] += 1
+                for region in perception.regions:
+                    for by_language in region.texts.values():
+                        self._languages.update(dict.fromkeys(by_language))
+            self._counts["pictures"] += 1
+            self._counts["regions"] += len(perception.regions)
+            self._counts["failed"] += perception.error is not None
 
     def close(self) -> None:
         if self._part.closed:
@@ -65,7 +74,7 @@ class PageWriter:
 
 
 def _picture_blocks(perception: Perception, picture: Picture | None) -> str:
-    """One picture: a small block for the list of pictures, and one that is parsed when it is looked at."""
+    """One picture: a small block for the list of pictures, and one that is parsed when it is opened."""
     photo, thumbnail, (width, height) = _jpegs(picture)
     entry = {
         "image": perception.image,
@@ -88,8 +97,6 @@ def _picture_blocks(perception: Perception, picture: Picture | None) -> str:
 
 
 def _region_record(region: Region, index: int, width: int, height: int) -> dict[str, Any]:
-    from pam_plugins.render.outlines import outline
-
     drawn = outline(region.mask, width, height) if width and height else None
     return {
         "region": region.to_json(),
@@ -104,7 +111,6 @@ def _jpegs(picture: Picture | None) -> tuple[str | None, str | None, tuple[int, 
     if picture is None or not picture.size:
         return None, None, (0, 0)
     import cv2
-    import numpy as np
 
     bgr = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGR)
     photo = _shrunk(bgr, MAX_SIDE)
@@ -128,7 +134,7 @@ def _data_url(bgr: Any, quality: int) -> str:
 
     done, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise OSError("Cannot write the page: a picture could not be encoded as JPEG.")
+        raise DatasetError("Cannot write the page: a picture could not be encoded as JPEG.")
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode("ascii")
 
 

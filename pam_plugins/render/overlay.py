@@ -1,18 +1,19 @@
-"""The exporter `overlay`: each picture with its masks, outlines, labels and prompts drawn on it, as a PNG."""
+"""The sink `overlay`: each picture with its masks, outlines, labels and prompts drawn on it, as a PNG."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageFont
 
-from pam_core.masks import BoolArray, Box
-from pam_core.types import Perception, Picture, Prompt, Region
-from pam_plugins.files import UniqueNames, write_whole
+from pam_core.errors import DatasetError
+from pam_core.types import Picture, Prompt, Region
+from pam_plugins.datasets.contracts import Result
+from pam_plugins.files import UniqueNames, make_folder, write_whole
 from pam_plugins.render import palette
 
 OPACITY = 0.38
@@ -33,36 +34,39 @@ CJK_FONTS = (
 )
 
 
-class OverlayExporter:
-    """Writes `<stem>.overlay.png` for each picture."""
+class OverlayFormat:
+    """`overlay:folder`."""
 
     name = "overlay"
-    description = "a PNG for each picture with masks, labels and prompts drawn on it"
+    description = "a PNG for each picture with masks, labels and prompts drawn on it: overlay:FOLDER"
 
-    def open(self, folder: Path) -> OverlayWriter:
-        return OverlayWriter(folder)
+    def open(self, address: str) -> OverlaySink:
+        return OverlaySink(Path(address))
 
 
-class OverlayWriter:
-    """Draws and writes one picture at a time; a picture that failed leaves no file."""
+class OverlaySink:
+    """Writes `<stem>.overlay.png` for each picture but those that failed."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = make_folder(folder)
         self._names = UniqueNames()
 
-    def write(self, perception: Perception, picture: Picture | None) -> None:
+    def write(self, results: Sequence[Result]) -> None:
         import cv2
 
-        name = self._names.name(perception.image, ".overlay.png")
-        if perception.error is not None or picture is None or not picture.size:
-            return
-        done, png = cv2.imencode(".png", cv2.cvtColor(draw(picture, perception.regions), cv2.COLOR_RGB2BGR))
-        if not done:
-            raise OSError(f"Cannot write {self.folder / name}: the picture could not be encoded as PNG.")
-        write_whole(self.folder / name, png.tobytes())
+        for result in results:
+            name = self._names.name(result.perception.image, ".overlay.png")
+            picture = result.picture() if result.perception.error is None else None
+            if picture is None or not picture.size:
+                continue
+            scene = cv2.cvtColor(draw(picture, result.perception.regions), cv2.COLOR_RGB2BGR)
+            encoded, png = cv2.imencode(".png", scene)
+            if not encoded:
+                raise DatasetError(f"Cannot write {self.folder / name}: the picture could not be encoded as PNG.")
+            write_whole(self.folder / name, png.tobytes())
 
     def close(self) -> None:
-        """Every file is whole already."""
+        """Every file is complete already."""
 
 
 def draw(picture: Picture, regions: Sequence[Region]) -> Picture:
@@ -77,19 +81,16 @@ def draw(picture: Picture, regions: Sequence[Region]) -> Picture:
     scene = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2BGR)  # supervision draws in BGR
     line = line_thickness(width, height)
     coloured = [(region, palette.colour_of(region, index)) for index, region in enumerate(regions)]
-    seen = [(region, colour) for region, colour in coloured if region.mask.area]
-    anchors: dict[int, Anchor] = {}
-    for region, colour in sorted(seen, key=lambda item: -item[0].mask.area):
-        mask = region.mask.array
-        anchors[id(region)] = _anchor(mask, region.box)
+    coloured = [(region, colour) for region, colour in coloured if region.mask.area]
+    for region, colour in sorted(coloured, key=lambda item: -item[0].mask.area):
         paint = {"color": sv.Color.from_hex(colour), "color_lookup": sv.ColorLookup.INDEX}
-        one = sv.Detections(xyxy=np.array([region.box], dtype=np.float32), mask=mask[None])
+        one = sv.Detections(xyxy=np.array([region.box], dtype=np.float32), mask=region.mask.array[None])
         scene = sv.MaskAnnotator(opacity=OPACITY, **paint).annotate(scene, one)
         scene = sv.PolygonAnnotator(thickness=line, **paint).annotate(scene, one)
-    for region, colour in seen:
+    for region, colour in coloured:
         if region.prompt is not None:
             scene = _draw_prompt(scene, region.prompt, colour, line)
-    return _draw_labels(cv2.cvtColor(scene, cv2.COLOR_BGR2RGB), seen, anchors, line)
+    return _draw_labels(cv2.cvtColor(scene, cv2.COLOR_BGR2RGB), coloured)
 
 
 def line_thickness(width: int, height: int) -> int:
@@ -135,119 +136,57 @@ def _draw_prompt(scene: Any, prompt: Prompt, colour: str, line: int) -> Any:
     return scene
 
 
-def _draw_labels(
-    picture: Picture, coloured: Sequence[tuple[Region, str]], anchors: dict[int, Anchor], line: int
-) -> Picture:
-    """Labels where they cover no other label; where there is no such place, the label is left out."""
+def _draw_labels(picture: Picture, coloured: Sequence[tuple[Region, str]]) -> Picture:
+    """Labels at the top of their regions, moved apart by supervision where they would overlap."""
     import supervision as sv
-    from PIL import Image, ImageFont
 
+    captions = [(region, colour, caption_of(region)) for region, colour in coloured]
+    captions = [each for each in captions if each[2]]
+    if not captions:
+        return picture
     height, width = picture.shape[:2]
-    scene = Image.fromarray(picture)  # what this annotator draws on; anything else it would convert each time
     size = font_size(width, height)
-    padding = max(2, round(size * 0.35))
-    taken: list[Box] = []
-    for region, colour in sorted(coloured, key=lambda item: item[0].mask.area):  # the small have the least choice
-        caption = caption_of(region)
-        if caption is None:
-            continue
-        text, score, cjk = caption
-        font_path = cjk_font() if cjk else None
-        font = ImageFont.truetype(font_path, size) if font_path else ImageFont.load_default(size)
-        fitted = _fit(text, score, font.getlength, width - 2 * padding - 2)
-        if fitted is None:
-            continue
-        left, top, right, bottom = font.getbbox(fitted)
-        label_size = (math.ceil(right - left) + 2 * padding, math.ceil(bottom - top) + 2 * padding)
-        place = _place(anchors[id(region)], label_size, (width, height), taken, line)
-        if place is None:
-            continue
-        taken.append((place[0], place[1], place[0] + label_size[0], place[1] + label_size[1]))
-        x, y = place
-        anchor = sv.Detections(
-            xyxy=np.array([[x, y + label_size[1], x + label_size[0], y + label_size[1]]], dtype=np.float32)
-        )
-        annotator = sv.RichLabelAnnotator(
-            color=sv.Color.from_hex(colour),
-            text_color=sv.Color.from_hex(palette.INK),
-            font_path=font_path,
-            font_size=size,
-            text_padding=padding,
-            text_position=sv.Position.TOP_LEFT,
-            color_lookup=sv.ColorLookup.INDEX,
-            border_radius=max(2, size // 5),
-        )
-        scene = annotator.annotate(scene, anchor, [fitted])
+    texts = [text for _, _, text in captions]
+    font_path = cjk_font() if any(map(is_cjk, texts)) else None
+    annotator = sv.RichLabelAnnotator(
+        color=sv.ColorPalette.from_hex([colour for _, colour, _ in captions]),
+        text_color=sv.Color.from_hex(palette.INK),
+        color_lookup=sv.ColorLookup.INDEX,
+        font_path=font_path,
+        font_size=size,
+        text_padding=max(2, round(size * 0.35)),
+        border_radius=max(2, size // 5),
+        text_position=sv.Position.TOP_CENTER,
+        smart_position=True,
+        max_line_length=max(1, min(MAX_LABEL, round(1.6 * width / size))),
+    )
+    boxes = np.array([region.box for region, _, _ in captions], dtype=np.float32)
+    scene = annotator.annotate(Image.fromarray(picture), sv.Detections(xyxy=boxes), texts)
     return np.array(scene)
 
 
-def caption_of(region: Region) -> tuple[str, str, bool] | None:
-    """Label, score and whether it takes a CJK font; None where there is nothing that can be written."""
-    label = one_line(region.label or "")
-    if not label:
-        return None
-    cjk = any(ord(character) >= 0x2E80 for character in label)
-    if cjk and cjk_font() is None:
-        return None
+def caption_of(region: Region) -> str:
+    """Label and score; empty where there is no label, or no font for it."""
+    label = one_line(region.label or "")[:MAX_LABEL]
+    if not label or (is_cjk(label) and cjk_font() is None):
+        return ""
     score = region.scores.get("label")
-    return label[:MAX_LABEL], "" if score is None else f" {score:.0%}", cjk
+    return label if score is None else f"{label} {score:.0%}"
+
+
+def is_cjk(text: str) -> bool:
+    """Whether a text needs a font with Chinese characters."""
+    return any(ord(character) >= 0x2E80 for character in text)
 
 
 def one_line(text: str) -> str:
-    """A text as it can be drawn: without line breaks, and without what no font has a picture of."""
+    """A text as it can be drawn: without line breaks and characters that are not printable."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _fit(text: str, score: str, measure: Callable[[str], float], limit: int) -> str | None:
-    """The text cut to fit into `limit` pixels with its score; None where not even three letters would."""
-    if measure(text + score) <= limit:
-        return text + score
-    for length in range(len(text) - 1, 2, -1):
-        cut = text[:length].rstrip() + "…"
-        if measure(cut + score) <= limit:
-            return cut + score
-    return None
-
-
-class Anchor(NamedTuple):
-    """Where a label can hold on to a mask: its box, and the columns of its highest and its lowest pixels."""
-
-    box: Box
-    top: float
-    bottom: float
-
-
-def _anchor(mask: BoolArray, box: Box) -> Anchor:
-    _, y1, _, y2 = (int(side) for side in box)
-    top, bottom = (float(np.flatnonzero(mask[row]).mean()) for row in (y1, y2 - 1))
-    return Anchor(box, top, bottom)
-
-
-def _place(
-    anchor: Anchor, label: tuple[int, int], frame: tuple[int, int], taken: Sequence[Box], gap: int
-) -> tuple[int, int] | None:
-    """The top-left corner of a label: above the region, else inside its top, below it, or in its middle."""
-    x1, y1, x2, y2 = anchor.box
-    wide, high = label
-    top, bottom = anchor.top - wide / 2, anchor.bottom - wide / 2
-    middle = (x1 + (x2 - x1 - wide) / 2, y1 + (y2 - y1 - high) / 2)
-    inside = [(top, y1 + gap), middle, (bottom, y2 - high - gap)]
-    wanted = [(top, y1 - high - gap)] if y1 >= high + gap else []
-    below = [(bottom, y2 + gap)] if y2 + high + gap <= frame[1] else []
-    roomy = (x2 - x1) > 2 * wide and (y2 - y1) > 4 * high
-    order = [*wanted, *inside, *below] if roomy else [*wanted, *below, *inside]
-    for x, y in order:
-        left = int(min(max(x, 0), max(frame[0] - wide - 1, 0)))
-        upper = int(min(max(y, 0), max(frame[1] - high - 1, 0)))
-        if not any(left < b[2] and b[0] < left + wide and upper < b[3] and b[1] < upper + high for b in taken):
-            return left, upper
-    return None
 
 
 @lru_cache(maxsize=1)
 def cjk_font() -> str | None:
-    """The first font found that has Chinese characters; Pillow looks where the system keeps its fonts."""
-    from PIL import ImageFont
+    """The path of the first font here with Chinese characters; Pillow searches the system's folders."""
 
     def find(name: str) -> str | None:
         try:

@@ -1,14 +1,11 @@
-"""The colours of regions, one set for every exporter, so that a region looks the same wherever it is drawn.
+"""The colours of regions, one set for every sink, so that a region has the same colour wherever it is drawn.
 
 All are light enough to carry the dark ink at a contrast above 4.5:1, and bright enough for photos.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pam_core.types import Region
+from pam_core.types import Region
 
 COLOURS = (
     "#4c9aff",
@@ -29,7 +26,7 @@ INK = "#14161a"
 
 FOREGROUND = "#2bd14b"
 BACKGROUND = "#f03e3e"
-"""Dots where a person clicked: on what is wanted, and on what is not."""
+"""Dots at foreground and background points."""
 
 
 def colour_of(region: Region, index: int) -> str:

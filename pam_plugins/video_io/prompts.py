@@ -29,7 +29,7 @@ def read_video_prompts(path: Path) -> list[VideoPrompt]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: cannot be read ({error}); wanted a JSON Lines file of prompts.") from error
-    found = []
+    prompts = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -40,12 +40,12 @@ def read_video_prompts(path: Path) -> list[VideoPrompt]:
                 raise PromptError(f'got the track {track!r}; wanted "track", a number from 0, in each line.')
             if frame is not None and not _count(frame):
                 raise PromptError(f"got the frame {frame!r}; wanted a number from 0.")
-            found.append(VideoPrompt(track, Prompt.from_json(data), frame))
+            prompts.append(VideoPrompt(track, Prompt.from_json(data), frame))
         except (PromptError, MaskError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise PromptError(f"{path}, line {number}: {error}") from error
-    if not found:
+    if not prompts:
         raise PromptError(f"{path} holds no prompt; wanted at least one line with points, a box or a mask.")
-    return found
+    return prompts
 
 
 def _count(value: object) -> bool:

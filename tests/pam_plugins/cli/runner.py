@@ -6,11 +6,12 @@ Needs no torch, so it starts fast. Ends with 0 when everything is done and with 
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from pam_core.errors import DatasetError
 from pam_plugins.datasets.contracts import Job
-from pam_plugins.datasets.jsonl import ResultsFile
+from pam_plugins.datasets.jsonl import JsonLinesSink
 from pam_plugins.options import Options
 from pam_plugins.pipeline import run
 from tests.factories import FakeModel
@@ -25,8 +26,8 @@ def main(folder: str, out: str, seconds: str = "0", max_bytes: str = "0") -> int
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(max_bytes), int(max_bytes)))
     jobs = [Job(path) for path in sorted(Path(folder).iterdir())]
     try:
-        with ResultsFile(Path(out)) as results:
-            for _ in run(jobs, FakeModel(seconds=float(seconds)), Options(), results):
+        with closing(JsonLinesSink(Path(out))) as sink:
+            for _ in run(jobs, [sink], FakeModel(seconds=float(seconds)), Options()):
                 pass
     except DatasetError as error:
         print(error, file=sys.stderr)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from pam_core.questions import Answer
 from pam_core.types import Region
 from pam_plugins.datasets.jsonl import read_results
 from tests.factories import FakePlugin, Shape, shapes, write_picture, write_pictures
@@ -156,12 +156,7 @@ def test_saving_everything_there_is(pam: Pam, scene: tuple[Path, list[Shape]], t
 
 
 def answer(fake: FakePlugin, text: str) -> None:
-    describe = fake.model.describe
-
-    def with_text(*arguments: Any) -> list[Region]:
-        return [region.with_texts({"label": {"en": text}, "brief": {"en": text}}) for region in describe(*arguments)]
-
-    fake.model.describe = with_text  # type: ignore[method-assign]
+    fake.model._answer = lambda questions: [Answer(question, text) for question in questions]  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ MISUSES: dict[str, tuple[list[str], str]] = {
     "only a comma for languages": (["{scene}", "--lang", ","], "(?i)language"),
     "exporter": (
         ["{scene}", "--save", "{tmp}/saved", "--export", "vhs"],
-        "No exporter is called 'vhs'; there is .*coco",
+        "No kind of sink is called 'vhs'; there is .*coco",
     ),
     "exporter and no folder": (["{scene}", "--export", "coco"], "Got --export coco and no folder; wanted --save DIR"),
     "proposer": (["{scene}", "--proposer", "dice"], "No proposer is called 'dice'; there is grid"),
@@ -79,7 +79,7 @@ def test_misuse_ends_with_2_and_a_sentence(
     (tmp_path / "bad.jsonl").write_text('{"image": "scene.png", "points": [[1, 1]]}\n{"image"\n')
     write_picture(tmp_path / "black.png", np.zeros((90, 120, 3), np.uint8))
     result = pam(*(argument.format(scene=scene[0], tmp=tmp_path) for argument in arguments))
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == 2, result.stderr
     assert re.search(told, result.stderr), result.stderr
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
@@ -100,8 +100,8 @@ def test_a_place_that_cannot_be_written(
     for place in (tmp_path / "file" / "below", tmp_path / "file" if option == "--save" else tmp_path):
         result = pam(scene[0], option, place)
         assert result.exit_code == 1
-        assert str(place) in result.stderr
-        assert f"choose another {option}" in result.stderr
+        assert str(place) in result.stderr or f"{place.parent} cannot be written" in result.stderr
+        assert "choose another" in result.stderr
     assert (tmp_path / "file").read_text() == "in the way"
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,21 @@ import pytest
 
 from pam_core.errors import DatasetError, SchemaError
 from pam_core.types import Perception
-from pam_plugins.datasets.jsonl import ResultsFile, read_results
-from tests.factories import make_perception, make_region, write_pictures
+from pam_plugins.datasets.contracts import Job
+from pam_plugins.datasets.jsonl import JsonLinesSink, read_results
+from tests.factories import as_result, make_perception, make_region, write_pictures
 
 RUNNER = Path(__file__).with_name("runner.py")
+
+
+def has(sink: JsonLinesSink, image: str, run: str = "run") -> bool:
+    return sink.has(Job(Path(image)), run)
+
+
+def read(sink: JsonLinesSink, image: str) -> Perception:
+    return sink.read(Job(Path(image)), "run")
+
+
 TRICKY = make_region(texts={"label": {"en": 'a "cat"\r\n🐈 \u2028 [/b]', "zh": "猫\x00"}})
 
 
@@ -30,9 +42,8 @@ def path(tmp_path: Path) -> Path:
 
 def filled(path: Path, count: int = 3) -> list[Perception]:
     perceptions = [make_perception(f"{number}.png", TRICKY) for number in range(count)]
-    with ResultsFile(path) as results:
-        for perception in perceptions:
-            results.append(perception)
+    with closing(JsonLinesSink(path)) as sink:
+        sink.write([as_result(perception) for perception in perceptions])
     return perceptions
 
 
@@ -46,19 +57,19 @@ def said(path: Path) -> list[dict[str, Any]]:
 def test_what_is_appended_is_read_back(path: Path) -> None:
     perceptions = filled(path)
     assert list(read_results(path)) == perceptions
-    with ResultsFile(path) as results:
-        assert [results[p.image, p.run] for p in perceptions] == perceptions
+    with closing(JsonLinesSink(path)) as sink:
+        assert [read(sink, p.image) for p in perceptions] == perceptions
     assert path.read_text(encoding="utf-8").count("\n") == 3
 
 
 def test_what_is_appended_is_known_at_once_and_in_the_file(path: Path) -> None:
-    with ResultsFile(path) as results:
-        assert ("a.png", "run") not in results
-        results.append(make_perception("a.png"))
-        assert ("a.png", "run") in results
-        assert ("a.png", "another run") not in results
+    with closing(JsonLinesSink(path)) as sink:
+        assert not has(sink, "a.png")
+        sink.write([as_result(make_perception("a.png"))])
+        assert has(sink, "a.png")
+        assert not has(sink, "a.png", "another run")
         assert [p.image for p in read_results(path)] == ["a.png"]
-        assert results["a.png", "run"] == make_perception("a.png")
+        assert read(sink, "a.png") == make_perception("a.png")
 
 
 def test_folders_are_made(tmp_path: Path) -> None:
@@ -70,29 +81,29 @@ def test_opening_changes_nothing(path: Path) -> None:
     filled(path)
     before = path.read_bytes()
     for _ in range(3):
-        ResultsFile(path).close()
+        JsonLinesSink(path).close()
     assert path.read_bytes() == before
 
 
 def test_a_failed_picture_is_tried_again(path: Path) -> None:
     failed = make_perception("a.png", error="damaged")
-    with ResultsFile(path) as results:
-        results.append(failed)
-        assert ("a.png", "run") not in results
-    with ResultsFile(path) as results:
-        assert ("a.png", "run") not in results
-        results.append(make_perception("a.png"))
-    with ResultsFile(path) as results:
-        assert results["a.png", "run"] == make_perception("a.png")
+    with closing(JsonLinesSink(path)) as sink:
+        sink.write([as_result(failed)])
+        assert not has(sink, "a.png")
+    with closing(JsonLinesSink(path)) as sink:
+        assert not has(sink, "a.png")
+        sink.write([as_result(make_perception("a.png"))])
+    with closing(JsonLinesSink(path)) as sink:
+        assert read(sink, "a.png") == make_perception("a.png")
     assert list(read_results(path)) == [failed, make_perception("a.png")]
 
 
 def test_a_name_that_is_not_utf8_is_kept(path: Path) -> None:
     perception = make_perception("caf\udce9.png")
-    with ResultsFile(path) as results:
-        results.append(perception)
-    with ResultsFile(path) as results:
-        assert results["caf\udce9.png", "run"] == perception
+    with closing(JsonLinesSink(path)) as sink:
+        sink.write([as_result(perception)])
+    with closing(JsonLinesSink(path)) as sink:
+        assert read(sink, "caf\udce9.png") == perception
     assert list(read_results(path)) == [perception]
 
 
@@ -102,10 +113,10 @@ def test_a_line_cut_short_is_removed_and_done_again(path: Path, kept: int) -> No
     whole = path.read_bytes()
     lines = whole.splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:2]) + lines[2][:kept])
-    with ResultsFile(path) as results:
+    with closing(JsonLinesSink(path)) as sink:
         assert path.read_bytes() == b"".join(lines[:2])
-        assert [(p.image, p.run) in results for p in perceptions] == [True, True, False]
-        results.append(perceptions[2])
+        assert [has(sink, p.image) for p in perceptions] == [True, True, False]
+        sink.write([as_result(perceptions[2])])
     assert path.read_bytes() == whole
 
 
@@ -113,7 +124,7 @@ def test_a_cut_in_the_middle_of_a_letter_is_removed(path: Path) -> None:
     filled(path, 1)
     data = path.read_bytes()
     path.write_bytes(data + data[: data.index("🐈".encode()) + 2])
-    ResultsFile(path).close()
+    JsonLinesSink(path).close()
     assert path.read_bytes() == data
 
 
@@ -150,7 +161,7 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(path: Path, con
     path.write_bytes(content)
     os.utime(path, (1, 1))
     with pytest.raises(DatasetError, match=r"results\.jsonl, line \d+"):
-        ResultsFile(path)
+        JsonLinesSink(path)
     assert path.read_bytes() == content
     assert path.stat().st_mtime == 1
 
@@ -159,7 +170,7 @@ def test_an_impossible_place_is_refused(tmp_path: Path, path: Path) -> None:
     path.write_bytes(b"")
     for impossible in (tmp_path, path / "below.jsonl", tmp_path / ("x" * 300)):
         with pytest.raises(DatasetError, match="cannot be written"):
-            ResultsFile(impossible)
+            JsonLinesSink(impossible)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pipe with a name")
@@ -167,7 +178,7 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(DatasetError):
-        ResultsFile(pipe)
+        JsonLinesSink(pipe)
 
 
 @pytest.mark.parametrize(
@@ -217,33 +228,33 @@ class Faulty:
 def test_of_a_write_that_fails_half_way_nothing_stays(path: Path, good: int, error: int) -> None:
     filled(path, 2)
     before = path.read_bytes()
-    with ResultsFile(path) as results:
-        intact, results._file = results._file, Faulty(results._file, good, error)  # type: ignore[assignment]
+    with closing(JsonLinesSink(path)) as sink:
+        intact, sink._file = sink._file, Faulty(sink._file, good, error)  # type: ignore[assignment]
         with pytest.raises(DatasetError, match=f"{os.strerror(error)}.*run the same command again"):
-            results.append(make_perception("new.png", TRICKY))
+            sink.write([as_result(make_perception("new.png", TRICKY))])
         assert path.read_bytes() == before
-        assert ("new.png", "run") not in results
-        results._file = intact
-        results.append(make_perception("new.png", TRICKY))
+        assert not has(sink, "new.png")
+        sink._file = intact
+        sink.write([as_result(make_perception("new.png", TRICKY))])
     assert [p.image for p in read_results(path)] == ["0.png", "1.png", "new.png"]
 
 
 def test_where_not_even_cleaning_up_works_the_next_run_does_it(path: Path) -> None:
     filled(path, 2)
     before = path.read_bytes()
-    with ResultsFile(path) as results:
-        results._file = Faulty(results._file, 30, errno.EIO, truncates=False)  # type: ignore[assignment]
+    with closing(JsonLinesSink(path)) as sink:
+        sink._file = Faulty(sink._file, 30, errno.EIO, truncates=False)  # type: ignore[assignment]
         with pytest.raises(DatasetError):
-            results.append(make_perception("new.png"))
+            sink.write([as_result(make_perception("new.png"))])
     assert len(path.read_bytes()) == len(before) + 30
-    ResultsFile(path).close()
+    JsonLinesSink(path).close()
     assert path.read_bytes() == before
 
 
 def test_writes_that_take_only_a_part_are_continued(path: Path) -> None:
-    with ResultsFile(path) as results:
-        results._file = Faulty(results._file, 11, None)  # type: ignore[assignment]
-        results.append(make_perception("a.png", TRICKY))
+    with closing(JsonLinesSink(path)) as sink:
+        sink._file = Faulty(sink._file, 11, None)  # type: ignore[assignment]
+        sink.write([as_result(make_perception("a.png", TRICKY))])
     assert list(read_results(path)) == [make_perception("a.png", TRICKY)]
 
 

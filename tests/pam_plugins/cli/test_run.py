@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -17,10 +17,11 @@ from pam_core.masks import Mask
 from pam_core.media.images import read_picture
 from pam_core.types import Perception, Picture, Prompt
 from pam_plugins.api import perceive
-from pam_plugins.datasets.contracts import Job
-from pam_plugins.datasets.jsonl import ResultsFile, read_results
+from pam_plugins.datasets.contracts import Job, Result, Sink
+from pam_plugins.datasets.jsonl import JsonLinesSink, read_results
+from pam_plugins.datasets.prompts import PromptsSource
 from pam_plugins.options import Options
-from pam_plugins.pipeline import READ_AHEAD, Outcome, read_jobs, run
+from pam_plugins.pipeline import READ_AHEAD, run
 from tests.factories import FakePlugin, shapes, write_picture, write_pictures
 
 
@@ -29,6 +30,10 @@ def write_lines(path: Path, *lines: object) -> Path:
     text = "".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def read_jobs(path: Path, images: Sequence[Path] = ()) -> list[Job]:
+    return list(PromptsSource(path, images).jobs())
 
 
 # Files of prompts
@@ -138,10 +143,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def all_of(
-    jobs: Sequence[Job], fake: FakePlugin, options: Options = Options(), **more: Any
-) -> tuple[list[Perception], list[Outcome]]:
-    outcomes = list(run(jobs, fake.model, options, **more))
-    return [outcome.perception for outcome in outcomes], outcomes
+    jobs: Sequence[Job], fake: FakePlugin, options: Options = Options(), sinks: Sequence[Sink] = ()
+) -> tuple[list[Perception], list[Result]]:
+    results = list(run(jobs, sinks, fake.model, options))
+    return [result.perception for result in results], results
 
 
 @pytest.fixture
@@ -155,8 +160,8 @@ def test_a_failing_picture_is_recorded_and_the_rest_is_done(
     pictures[1].write_bytes(pictures[1].read_bytes()[:100])
     pictures[2].unlink()
     out = tmp_path / "out.jsonl"
-    with ResultsFile(out) as results:
-        found, _ = all_of([Job(path) for path in pictures], fake, results=results)
+    with closing(JsonLinesSink(out)) as sink:
+        found, _ = all_of([Job(path) for path in pictures], fake, sinks=[sink])
     assert [p.image for p in found] == [str(path) for path in pictures]
     assert [p.error is None for p in found] == [True, False, False, True]
     assert "damaged or cut short" in str(found[1].error)
@@ -193,12 +198,12 @@ def test_what_is_found_is_right(tmp_path: Path, fake: FakePlugin) -> None:
 def test_a_finished_picture_is_not_done_again(tmp_path: Path, pictures: list[Path], fake: FakePlugin) -> None:
     jobs = [Job(path) for path in pictures]
     out = tmp_path / "out.jsonl"
-    with ResultsFile(out) as results:
-        first, _ = all_of(jobs[:2], fake, results=results)
+    with closing(JsonLinesSink(out)) as sink:
+        first, _ = all_of(jobs[:2], fake, sinks=[sink])
     before = fake.model.embeds
-    with ResultsFile(out) as results:
-        again, outcomes = all_of(jobs, fake, results=results)
-    assert [outcome.resumed for outcome in outcomes] == [True, True, False, False]
+    with closing(JsonLinesSink(out)) as sink:
+        again, results = all_of(jobs, fake, sinks=[sink])
+    assert [result.resumed for result in results] == [True, True, False, False]
     assert again[:2] == first
     assert fake.model.embeds == before + 2
     assert len(list(read_results(out))) == 4
@@ -217,54 +222,48 @@ OTHERS = {
 def test_what_is_asked_otherwise_is_done_again(
     tmp_path: Path, pictures: list[Path], fake: FakePlugin, options: Options, prompts: tuple[Prompt, ...]
 ) -> None:
-    with ResultsFile(tmp_path / "out.jsonl") as results:
-        all_of([Job(pictures[0])], fake, results=results)
-        _, outcomes = all_of([Job(pictures[0], prompts)], fake, options, results=results)
-        assert not outcomes[0].resumed
-        _, outcomes = all_of([Job(pictures[0], prompts)], fake, options, results=results)
-        assert outcomes[0].resumed
+    with closing(JsonLinesSink(tmp_path / "out.jsonl")) as sink:
+        all_of([Job(pictures[0])], fake, sinks=[sink])
+        _, results = all_of([Job(pictures[0], prompts)], fake, options, sinks=[sink])
+        assert not results[0].resumed
+        _, results = all_of([Job(pictures[0], prompts)], fake, options, sinks=[sink])
+        assert results[0].resumed
 
 
 class Keeper:
-    """An export writer that keeps what it is given."""
+    """A sink that keeps the perceptions and the shapes of the pictures."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[Perception, tuple[int, ...] | None]] = []
+        self.kept: list[tuple[Perception, tuple[int, ...] | None]] = []
 
-    def write(self, perception: Perception, picture: Picture | None) -> None:
-        self.seen.append((perception, None if picture is None else picture.shape))
+    def write(self, results: Sequence[Result]) -> None:
+        for result in results:
+            picture = result.picture()
+            self.kept.append((result.perception, None if picture is None else picture.shape))
 
     def close(self) -> None: ...
 
 
-def test_writers_see_every_picture_new_resumed_and_failed(
+def test_sinks_get_every_picture_new_resumed_and_failed(
     tmp_path: Path, pictures: list[Path], fake: FakePlugin
 ) -> None:
     jobs = [Job(path) for path in pictures]
-    with ResultsFile(tmp_path / "out.jsonl") as results:
-        all_of(jobs[:2], fake, results=results)
+    with closing(JsonLinesSink(tmp_path / "out.jsonl")) as sink:
+        all_of(jobs[:2], fake, sinks=[sink])
         pictures[1].unlink()
         pictures[2].write_bytes(b"no picture")
         keeper = Keeper()
-        found, _ = all_of(jobs, fake, results=results, writers=[keeper])
-    assert [perception for perception, _ in keeper.seen] == found
-    assert [shape for _, shape in keeper.seen] == [(36, 48, 3), None, None, (36, 48, 3)]
+        found, _ = all_of(jobs, fake, sinks=[sink, keeper])
+    assert [perception for perception, _ in keeper.kept] == found
+    assert [shape for _, shape in keeper.kept] == [(36, 48, 3), None, None, (36, 48, 3)]
     assert [p.error is None for p in found] == [True, True, False, True]
-
-
-def test_a_line_is_written_before_its_outcome_is_seen(tmp_path: Path, pictures: list[Path], fake: FakePlugin) -> None:
-    out = tmp_path / "out.jsonl"
-    with ResultsFile(out) as results:
-        for number, outcome in enumerate(run([Job(p) for p in pictures], fake.model, Options(), results), 1):
-            assert list(read_results(out))[-1] == outcome.perception
-            assert len(list(read_results(out))) == number == fake.model.embeds
 
 
 def test_post_processors_are_applied_before_anyone_sees_it(
     tmp_path: Path, pictures: list[Path], fake: FakePlugin
 ) -> None:
-    with ResultsFile(tmp_path / "out.jsonl") as results:
-        found, _ = all_of([Job(pictures[0])], fake, Options(postprocess=("shout",)), results=results)
+    with closing(JsonLinesSink(tmp_path / "out.jsonl")) as sink:
+        found, _ = all_of([Job(pictures[0])], fake, Options(postprocess=("shout",)), sinks=[sink])
     labels = {region.label for region in found[0].regions}
     assert labels
     assert all(label and label.isupper() for label in labels)
@@ -276,10 +275,10 @@ def test_the_hook_is_told_of_good_and_failed_pictures_once(
 ) -> None:
     pictures[1].write_bytes(b"no picture")
     jobs = [Job(path) for path in pictures]
-    with ResultsFile(tmp_path / "out.jsonl") as results:
-        found, _ = all_of(jobs, fake, results=results)
+    with closing(JsonLinesSink(tmp_path / "out.jsonl")) as sink:
+        found, _ = all_of(jobs, fake, sinks=[sink])
         assert fake.perceived == found
-        all_of(jobs, fake, results=results)
+        all_of(jobs, fake, sinks=[sink])
     assert [p.image for p in fake.perceived] == [str(path) for path in (*pictures, pictures[1])]
 
 
@@ -330,11 +329,11 @@ def test_ten_thousand_prompts_on_one_picture(tmp_path: Path, fake: FakePlugin) -
     gc.collect()
     before = process.memory_info().rss
     jobs = read_jobs(lines)
-    with ResultsFile(tmp_path / "out.jsonl") as results:
-        (found,), _ = all_of(jobs, fake, results=results)
+    with closing(JsonLinesSink(tmp_path / "out.jsonl")) as sink:
+        (found,), _ = all_of(jobs, fake, sinks=[sink])
         grown = process.memory_info().rss - before
         assert grown < 200 * 2**20
-        _, (again,) = all_of(jobs, fake, results=results)
+        _, (again,) = all_of(jobs, fake, sinks=[sink])
     assert again.resumed
     assert again.perception == found
     assert path.exists()
@@ -364,18 +363,18 @@ def test_pictures_are_read_ahead_of_the_model_and_only_a_few(
             taken.append(path)
             yield Job(path, (Prompt.at(1, 1),))
 
-    outcomes = run(jobs(), fake.model, Options())
-    next(outcomes)
+    results = run(jobs(), [], fake.model, Options())
+    next(results)
     assert len(taken) == READ_AHEAD + 1
-    for done, _ in enumerate(outcomes, 2):
+    for done, _ in enumerate(results, 2):
         assert len(read) <= done + READ_AHEAD
     assert read == [path.name for path in paths]
 
 
 def test_a_job_with_an_error_fails_without_a_look_at_its_picture(fake: FakePlugin, tmp_path: Path) -> None:
     job = Job(tmp_path / "gone.png", id="7", error="the box has no area")
-    [outcome] = run([job], fake.model, Options())
-    assert outcome.perception.error == f"{tmp_path / 'gone.png'}: the box has no area"
+    [result] = run([job], [], fake.model, Options())
+    assert result.perception.error == f"{tmp_path / 'gone.png'}: the box has no area"
     assert fake.model.embeds == 0
 
 

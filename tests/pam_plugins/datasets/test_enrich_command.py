@@ -5,34 +5,27 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
 from pam_core.types import Picture
-from pam_plugins.cli import app
-from pam_plugins.datasets import batches, parquet_sink
+from pam_plugins import pipeline
+from pam_plugins.datasets import parquet_sink
+from pam_plugins.datasets.jsonl import read_results
 from tests.factories import FakePlugin, shapes, write_picture, write_pictures
+from tests.pam_plugins.cli.conftest import Ended, run_main
 
-Enrich = Callable[..., Result]
+Enrich = Callable[..., Ended]
 
 
 @pytest.fixture
 def enrich(fake: FakePlugin) -> Enrich:
-    """`pam enrich ... --model fake`; fails the test where an error comes out as a traceback."""
-
-    def call(*arguments: object, model: str = "fake") -> Result:
-        result = CliRunner().invoke(app, ["enrich", *map(str, arguments), "--model", model])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise AssertionError(f"a traceback instead of a sentence: {result.exception!r}") from result.exception
-        return result
-
-    return call
+    """`pam enrich ... --model fake`."""
+    return lambda *arguments: run_main("enrich", *arguments, "--model", "fake")
 
 
 def test_a_folder_into_parquet(enrich: Enrich, tmp_path: Path) -> None:
@@ -71,7 +64,7 @@ def test_a_coco_file_with_some_failures_that_are_tried_again(
     write_picture(tmp_path / "b.png", picture[::-1])
     result = enrich(*arguments)
     assert result.exit_code == 1
-    assert "1 taken over from an earlier run; 1 failed; " in result.stderr
+    assert "2 pictures, 2 regions; 1 taken over from an earlier run; 1 failed; " in result.stderr
     table = pq.read_table(tmp_path / "out")
     assert sorted(table["id"].to_pylist()) == ["1", "2", "3"]
     assert fake.model.describes == 2
@@ -97,10 +90,10 @@ def test_ctrl_c(enrich: Enrich, fake: FakePlugin, tmp_path: Path) -> None:
     write_pictures(tmp_path / "in", 5)
     embed = fake.model.embed
 
-    def at_the_third(picture: Picture) -> Any:
+    def at_the_third(pictures: Sequence[Picture]) -> Any:
         if fake.model.embeds == 2:
             raise KeyboardInterrupt
-        return embed(picture)
+        return embed(pictures)
 
     fake.model.embed = at_the_third  # type: ignore[method-assign]
     arguments = (f"folder:{tmp_path / 'in'}", f"parquet:{tmp_path / 'out'}")
@@ -111,13 +104,13 @@ def test_ctrl_c(enrich: Enrich, fake: FakePlugin, tmp_path: Path) -> None:
     fake.model.embed = embed  # type: ignore[method-assign]
     result = enrich(*arguments)
     assert result.exit_code == 0
-    assert "3 pictures, 9 regions; 2 taken over from an earlier run" in result.stderr
+    assert "5 pictures, 15 regions; 2 taken over from an earlier run" in result.stderr
     assert len(pq.read_table(tmp_path / "out")) == 5
 
 
 def test_a_full_disk(enrich: Enrich, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pictures(tmp_path / "in", 5)
-    monkeypatch.setattr(batches, "WRITE_SECONDS", 0.0)
+    monkeypatch.setattr(pipeline, "WRITE_SECONDS", 0.0)
     fsync, calls = os.fsync, []
 
     def full(handle: int) -> None:
@@ -134,7 +127,7 @@ def test_a_full_disk(enrich: Enrich, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     assert len(pq.read_table(tmp_path / "out")) == 2
     result = enrich(*arguments)
-    assert "3 pictures, 9 regions; 2 taken over from an earlier run" in result.stderr
+    assert "5 pictures, 15 regions; 2 taken over from an earlier run" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -143,9 +136,13 @@ def test_a_full_disk(enrich: Enrich, tmp_path: Path, monkeypatch: pytest.MonkeyP
         (("photos", "parquet:out"), 2, "Got 'photos' for SOURCE; wanted KIND:ADDRESS, e.g. folder:photos"),
         (("folder:photos", "out"), 2, "Got 'out' for SINK; wanted KIND:ADDRESS, e.g. parquet:out"),
         (("folder:", "parquet:out"), 2, "Got 'folder:' for SOURCE"),
-        (("zip:photos", "parquet:out"), 2, "No kind of store is called 'zip'; there is folder, coco, parquet"),
-        (("folder:photos", "folder:out"), 2, "a folder of pictures is a source only"),
-        (("folder:photos", "coco:out.json"), 2, "a COCO file is a source only"),
+        (
+            ("zip:photos", "parquet:out"),
+            2,
+            "No kind of source is called 'zip'; there is folder, coco, parquet, prompts",
+        ),
+        (("folder:photos", "folder:out"), 2, "No kind of sink is called 'folder'; there is jsonl, parquet, coco"),
+        (("parquet:out", "parquet:out"), 2, "wanted different places"),
         (("folder:none", "parquet:out"), 1, "none: No such file or directory; wanted a folder of pictures"),
         (("coco:none.json", "parquet:out"), 1, "none.json: cannot be read"),
         (("parquet:none", "parquet:out"), 1, "none cannot be read"),
@@ -175,6 +172,25 @@ def test_misuse_is_told_in_a_sentence(
     assert not list(tmp_path.glob("out/part*"))
 
 
-def test_stores_are_listed() -> None:
-    said = CliRunner().invoke(app, ["plugins"]).stdout
-    assert "stores: folder " in said
+def test_sources_and_sinks_are_listed() -> None:
+    listed = run_main("plugins").stdout
+    assert "sources: folder " in listed
+    assert "sinks: jsonl " in listed
+
+
+def test_prompts_into_json_lines_and_on_into_other_sinks(enrich: Enrich, fake: FakePlugin, tmp_path: Path) -> None:
+    picture, known = shapes(80, 60, 2)
+    write_picture(tmp_path / "a.png", picture)
+    lines = [{"image": "a.png", "points": [shape.centre]} for shape in known]
+    (tmp_path / "clicks.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for _ in range(2):
+        result = enrich(f"prompts:{tmp_path / 'clicks.jsonl'}", f"jsonl:{tmp_path / 'out.jsonl'}")
+        assert result.exit_code == 0, result.stderr
+        (perception,) = read_results(tmp_path / "out.jsonl")
+    assert [region.label for region in perception.regions] == [shape.colour for shape in known]
+    assert "1 pictures, 2 regions; 1 taken over from an earlier run" in result.stderr
+    for sink in (f"coco:{tmp_path / 'out.json'}", f"overlay:{tmp_path / 'o'}", f"html:{tmp_path / 'h'}"):
+        result = enrich(f"prompts:{tmp_path / 'clicks.jsonl'}", sink)
+        assert result.exit_code == 0, result.stderr
+    assert len(json.loads((tmp_path / "out.json").read_text())["annotations"]) == 2
+    assert (tmp_path / "o" / "a.overlay.png").exists() and (tmp_path / "h" / "index.html").exists()

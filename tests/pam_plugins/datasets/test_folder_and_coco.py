@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pam_core.errors import DatasetError, UnsupportedError
+from pam_core.errors import DatasetError
 from pam_core.masks import Mask
 from pam_core.types import Prompt
-from pam_plugins.datasets.coco import CocoStore
+from pam_plugins.datasets.coco import CocoSourceFormat
 from pam_plugins.datasets.contracts import Job
-from pam_plugins.datasets.folder import FolderStore
+from pam_plugins.datasets.folder import FolderSourceFormat
 from tests.factories import write_pictures
 
 
@@ -23,20 +23,16 @@ class TestFolder:
         paths = write_pictures(tmp_path, 3)
         (tmp_path / "notes.txt").write_text("no picture")
         write_pictures(tmp_path / "deeper", 1)
-        source = FolderStore().source(str(tmp_path))
+        source = FolderSourceFormat().open(str(tmp_path))
         assert len(source) == 3
         assert list(source.jobs()) == [Job(path) for path in paths]
         assert [job.id for job in source.jobs()] == [str(path) for path in paths]
 
     def test_without_pictures(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="holds no picture"):
-            FolderStore().source(str(tmp_path))
+            FolderSourceFormat().open(str(tmp_path))
         with pytest.raises(DatasetError, match="No such file"):
-            FolderStore().source(str(tmp_path / "none"))
-
-    def test_nothing_is_written_to_it(self, tmp_path: Path) -> None:
-        with pytest.raises(UnsupportedError, match="source only"):
-            FolderStore().sink(str(tmp_path))
+            FolderSourceFormat().open(str(tmp_path / "none"))
 
 
 IMAGE = {"id": 7, "file_name": "a.png", "width": 40, "height": 30}
@@ -46,7 +42,7 @@ def jobs_of(tmp_path: Path, *annotations: dict[str, Any], images: Any = (IMAGE,)
     path = tmp_path / "instances.json"
     numbered = [{"id": number, "image_id": 7, **each} for number, each in enumerate(annotations)]
     path.write_text(json.dumps({"images": list(images), "annotations": numbered}))
-    source = CocoStore().source(f"{path}{address}")
+    source = CocoSourceFormat().open(f"{path}{address}")
     jobs = list(source.jobs())
     assert len(source) == len(jobs)
     return jobs
@@ -147,12 +143,8 @@ class TestCoco:
         path = tmp_path / "instances.json"
         path.write_text(text)
         with pytest.raises(DatasetError, match=said):
-            CocoStore().source(str(path))
+            CocoSourceFormat().open(str(path))
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="cannot be read"):
-            CocoStore().source(str(tmp_path / "none.json"))
-
-    def test_nothing_is_written_to_it(self) -> None:
-        with pytest.raises(UnsupportedError, match="source only"):
-            CocoStore().sink("instances.json")
+            CocoSourceFormat().open(str(tmp_path / "none.json"))

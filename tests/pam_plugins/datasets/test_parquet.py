@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from hypothesis import strategies as st
 from pam_core.errors import DatasetError
 from pam_core.types import ModelRef, Perception, Prompt
 from pam_plugins.datasets import parquet_sink
-from pam_plugins.datasets.contracts import Job, Row
-from pam_plugins.datasets.parquet import ParquetStore
-from pam_plugins.datasets.parquet_rows import SCHEMA, escaped, to_perceptions, to_table, unescaped
+from pam_plugins.datasets.contracts import Job, Result
+from pam_plugins.datasets.parquet import ParquetSourceFormat
+from pam_plugins.datasets.parquet_rows import SCHEMA, escaped, to_perception, to_table, unescaped
 from pam_plugins.datasets.parquet_sink import TOGETHER, ParquetSink
 from pam_plugins.datasets.parquet_source import ParquetSource
 from tests.core import strategies
@@ -32,19 +31,19 @@ from tests.factories import make_perception, make_region
 ANY_WORDS = st.text(st.characters(), max_size=12) | strategies.words
 
 
-def row(key: int | str, *, run: str = "run", error: str | None = None, regions: int = 1) -> Row:
+def row(key: int | str, *, run: str = "run", error: str | None = None, regions: int = 1) -> Result:
     image = f"{key}.png"
     perception = make_perception(image, *[make_region()] * (0 if error else regions), run=run, error=error)
-    return Job(Path(image), (), str(key)), perception
+    return Result(Job(Path(image), (), str(key)), perception)
 
 
 class TestRows:
     @given(strategies.perceptions, st.lists(strategies.prompts(), max_size=2), ANY_WORDS)
     def test_they_come_back_as_they_were(self, perception: Perception, prompts: list[Prompt], key: str) -> None:
-        table = to_table([(Job(Path("a.png"), tuple(prompts), key), perception)])
+        table = to_table([Result(Job(Path("a.png"), tuple(prompts), key), perception)])
         kept = replace(perception, seconds={}, model=replace(perception.model, description=""))
-        assert to_perceptions(table) == [kept]
         (record,) = table.to_pylist()
+        assert to_perception(record) == kept
         assert unescaped(record["id"]) == (key or "a.png")
         assert [region["area"] for region in record["regions"]] == [each.mask.area for each in perception.regions]
 
@@ -58,7 +57,7 @@ class TestRows:
     def test_what_the_columns_say(self) -> None:
         region = make_region(predicted_iou=0.5, texts={"label": {"en": "cat"}}, scores={"label": 0.25})
         job = Job(Path("a.png"), (Prompt.at(1, 2),), "7")
-        (record,) = to_table([(job, make_perception("a.png", region, seconds={"read": 1.0}))]).to_pylist()
+        (record,) = to_table([Result(job, make_perception("a.png", region, seconds={"read": 1.0}))]).to_pylist()
         (seen,) = record.pop("regions")
         assert json.loads(seen.pop("region")) == region.to_json()
         assert seen == {"label": "cat", "score": 0.25, "box": [2, 1, 7, 4], "area": 15, "predicted_iou": 0.5}
@@ -75,8 +74,9 @@ class TestRows:
         }
 
     def test_timings_are_left_out(self) -> None:
-        job, perception = row(1)
-        assert to_table([(job, replace(perception, seconds={"read": 3.0}))]).equals(to_table([(job, perception)]))
+        result = row(1)
+        timed = Result(result.job, replace(result.perception, seconds={"read": 3.0}))
+        assert to_table([timed]).equals(to_table([result]))
 
 
 def write_table(path: Path, **columns: list[Any]) -> Path:
@@ -94,7 +94,7 @@ class TestSource:
             prompts=[json.dumps([p.to_json() for p in prompts]), None, json.dumps(prompts[0].to_json())],
             other=[1, 2, 3],
         )
-        source = ParquetStore().source(str(path))
+        source = ParquetSourceFormat().open(str(path))
         assert len(source) == 3
         assert list(source.jobs()) == [
             Job(Path("x.png"), tuple(prompts), "a"),
@@ -115,7 +115,7 @@ class TestSource:
     @given(st.lists(strategies.prompts(), max_size=2))
     def test_rows_of_an_earlier_run_ask_the_same_again(self, prompts: list[Prompt]) -> None:
         job = Job(Path("a.png"), tuple(prompts), "7")
-        table = to_table([(job, make_perception("a.png"))])
+        table = to_table([Result(job, make_perception("a.png"))])
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         source = ParquetSource.__new__(ParquetSource)
@@ -124,7 +124,9 @@ class TestSource:
 
     def test_a_row_whose_prompts_were_unreadable_stays_so(self, tmp_path: Path) -> None:
         job = Job(Path("a.png"), id="7", error="two left feet")
-        pq.write_table(to_table([(job, make_perception("a.png", error="two left feet"))]), tmp_path / "t.parquet")
+        pq.write_table(
+            to_table([Result(job, make_perception("a.png", error="two left feet"))]), tmp_path / "t.parquet"
+        )
         (again,) = ParquetSource(tmp_path / "t.parquet").jobs()
         assert again.error is not None and "empty list" in again.error
 
@@ -171,6 +173,14 @@ def ids(folder: Path) -> list[str]:
     return seen
 
 
+def finished(folder: Path) -> dict[str, str]:
+    """The run of each finished row, as a new sink has it."""
+    sink = ParquetSink(folder)
+    runs = dict(sink._runs)
+    sink.close()
+    return runs
+
+
 def parts(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != "_lock")
 
@@ -207,12 +217,12 @@ class TestSink:
 
     def test_going_on(self, tmp_path: Path) -> None:
         sink = ParquetSink(tmp_path)
-        assert sink.finished() == {}
+        assert sink._runs == {}
         sink.write([row(1), row(2, run="other"), row(3, error="bad")])
-        assert sink.finished() == {"1": "run", "2": "other"}
+        assert sink._runs == {"1": "run", "2": "other"}
         sink.close()
         again = ParquetSink(tmp_path)
-        assert again.finished() == {"1": "run", "2": "other"}
+        assert again._runs == {"1": "run", "2": "other"}
         again.write([row(4)])
         again.close()
         assert ids(tmp_path) == ["1", "2", "3", "4"]
@@ -224,30 +234,30 @@ class TestSink:
         if closed:
             sink.close()
         else:
-            sink._lock.close()
+            sink._lock.release()
         again = ParquetSink(tmp_path)
         again.write([row(1, regions=2), row(3)])
-        assert again.finished() == {"1": "run", "2": "run", "3": "run"}
+        assert again._runs == {"1": "run", "2": "run", "3": "run"}
         again.close()
         assert ids(tmp_path) == ["2", "1", "3"]
         table = pq.read_table(tmp_path)
         assert table["error"].to_pylist() == [None] * 3
         assert [len(regions) for regions in table["regions"].to_pylist()] == [1, 2, 1]
-        assert ParquetSink(tmp_path).finished() == {"1": "run", "2": "run", "3": "run"}
+        assert finished(tmp_path) == {"1": "run", "2": "run", "3": "run"}
 
     def test_a_finished_row_that_fails_later_is_finished_no_more(self, tmp_path: Path) -> None:
         sink = ParquetSink(tmp_path)
         sink.write([row(1)])
         sink.write([row(1, run="new", error="bad")])
-        assert sink.finished() == {}
+        assert sink._runs == {}
         sink.close()
-        assert ParquetSink(tmp_path).finished() == {}
+        assert finished(tmp_path) == {}
 
     def test_a_row_that_is_twice_in_one_write(self, tmp_path: Path) -> None:
         sink = ParquetSink(tmp_path)
         sink.write([row(1, error="bad"), row(1)])
         assert ids(tmp_path) == ["1"]
-        assert sink.finished() == {"1": "run"}
+        assert sink._runs == {"1": "run"}
 
     def test_rows_done_again_while_parts_are_joined(self, tmp_path: Path) -> None:
         sink = ParquetSink(tmp_path)
@@ -266,7 +276,7 @@ class TestSink:
         sink.write([row(key)])
         sink.close()
         again = ParquetSink(tmp_path)
-        assert again.finished() == {key: "run"}
+        assert again._runs == {key: "run"}
         assert [job.id for job in ParquetSource(tmp_path).jobs()] == [key]
         assert [job.path for job in ParquetSource(tmp_path).jobs()] == [Path(f"{key}.png")]
         again.write([row(key, regions=2)])
@@ -277,7 +287,7 @@ class TestSink:
         ParquetSink(tmp_path).write([row(1)])
         (tmp_path / "_part-000000002-000000002.parquet").write_bytes(b"PAR1 and no more")
         assert ids(tmp_path) == ["1"]
-        assert ParquetSink(tmp_path).finished() == {"1": "run"}
+        assert finished(tmp_path) == {"1": "run"}
         assert parts(tmp_path) == ["part-000000001-000000001.parquet"]
 
     def test_a_crash_before_joined_parts_are_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,13 +301,13 @@ class TestSink:
         assert len(parts(tmp_path)) == 4
         again = ParquetSink(tmp_path)
         assert parts(tmp_path) == ["part-000000001-000000003.parquet"]
-        assert again.finished() == {"0": "run", "1": "run", "2": "run"}
+        assert again._runs == {"0": "run", "1": "run", "2": "run"}
 
     def test_a_damaged_part_is_named_and_left_alone(self, tmp_path: Path) -> None:
         sink = ParquetSink(tmp_path)
         sink.write([row(1)])
         sink.write([row(2)])
-        sink._lock.close()
+        sink._lock.release()
         path = tmp_path / "part-000000001-000000001.parquet"
         data = path.read_bytes()[:-20]
         path.write_bytes(data)
@@ -305,7 +315,7 @@ class TestSink:
             ParquetSink(tmp_path)
         assert path.read_bytes() == data
         path.rename(tmp_path.parent / "damaged")
-        assert ParquetSink(tmp_path).finished() == {"2": "run"}
+        assert finished(tmp_path) == {"2": "run"}
 
     def test_damage_found_when_parts_are_joined_costs_nothing_else(self, tmp_path: Path) -> None:
         sink = ParquetSink(tmp_path)
@@ -317,7 +327,7 @@ class TestSink:
             sink.close()
         assert len(parts(tmp_path)) == 3
         path.unlink()
-        assert ParquetSink(tmp_path).finished() == {"0": "run", "2": "run"}
+        assert finished(tmp_path) == {"0": "run", "2": "run"}
 
     @pytest.mark.parametrize("when", ["write", "join"])
     def test_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
@@ -351,7 +361,6 @@ class TestSink:
         sink.close()
         assert parts(tmp_path) == []
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
     def test_two_at_once(self, tmp_path: Path) -> None:
         sink = ParquetSink(tmp_path)
         with pytest.raises(DatasetError, match="is being written by another process"):
@@ -373,14 +382,28 @@ class TestSink:
             ParquetSink(tmp_path)
 
     def test_a_model_of_another_name_is_kept(self, tmp_path: Path) -> None:
-        job, perception = row(1)
+        result = row(1)
         sink = ParquetSink(tmp_path)
-        sink.write([(job, replace(perception, model=ModelRef("猫", "\x00")))])
-        assert to_perceptions(pq.read_table(tmp_path))[0].model == ModelRef("猫", "\x00")
+        sink.write([Result(result.job, replace(result.perception, model=ModelRef("猫", "\x00")))])
+        (record,) = pq.read_table(tmp_path).to_pylist()
+        assert to_perception(record).model == ModelRef("猫", "\x00")
 
-
-def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pam_plugins.datasets.parquet.find_spec", lambda name: None)
-    for make in (ParquetStore().source, ParquetStore().sink):
-        with pytest.raises(DatasetError, match=r"pip install 'pam-plugins\[ray\]'"):
-            make(str(tmp_path))
+    @pytest.mark.parametrize("closed", [True, False])
+    def test_perceptions_are_read_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
+        monkeypatch.setattr(parquet_sink, "GROUP_ROWS", 4)
+        results = [row(key, regions=key % 3) for key in range(20)]
+        sink = ParquetSink(tmp_path)
+        for result in results:
+            sink.write([row(result.job.id, error="first")])
+            sink.write([result])
+        if closed:
+            sink.close()
+            sink = ParquetSink(tmp_path)
+        for result in [*results, *results[::-7]]:
+            assert sink.has(result.job, "run") and not sink.has(result.job, "other")
+            assert sink.read(result.job, "run") == replace(
+                result.perception, model=replace(result.perception.model, description="")
+            )
+        sink.write([row(3, run="new", regions=5)])
+        assert not sink.has(results[3].job, "run")
+        assert len(sink.read(results[3].job, "new").regions) == 5

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from pam_plugins.datasets.coco_export import CocoExporter
+from pam_core.errors import DatasetError
+from pam_plugins.datasets.coco import CocoSinkFormat
+from tests.factories import as_result
 from tests.pam_plugins.render.made_up import disc, perception, region
 
 
 def export(folder, *pairs):
-    writer = CocoExporter().open(folder)
-    for pair in pairs:
-        writer.write(*pair)
-    writer.close()
+    sink = CocoSinkFormat().open(str(folder))
+    sink.write([as_result(*pair) for pair in pairs])
+    sink.close()
     return folder / "coco.json"
 
 
@@ -76,14 +77,24 @@ def test_empty_masks_and_file_names_that_are_not_utf8(tmp_path):
 def test_nothing_replaces_the_old_file_before_close(tmp_path, scene):
     old = tmp_path / "coco.json"
     old.write_text("old")
-    writer = CocoExporter().open(tmp_path)
-    writer.write(*scene())
+    sink = CocoSinkFormat().open(str(tmp_path))
+    sink.write([as_result(*scene())])
     assert old.read_text() == "old"
-    writer.close()
+    sink.close()
     assert json.loads(old.read_text("utf-8"))["images"]
     assert [path.name for path in tmp_path.iterdir()] == ["coco.json"]
 
 
+@pytest.mark.parametrize(("address", "file"), [("out", "out/coco.json"), ("new/a.json", "new/a.json")])
+def test_a_folder_or_a_file(tmp_path, scene, address, file):
+    sink = CocoSinkFormat().open(str(tmp_path / address))
+    sink.write([as_result(*scene())])
+    sink.close()
+    assert json.loads((tmp_path / file).read_text("utf-8"))["images"]
+
+
 def test_a_folder_that_is_gone_is_an_error_that_names_the_file(tmp_path, scene):
-    with pytest.raises(OSError, match=r"Cannot write .*coco\.json"):
-        export(tmp_path / "gone", scene())
+    sink = CocoSinkFormat().open(str(tmp_path / "gone"))
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(DatasetError, match=r"Cannot write .*coco\.json.*run the same command again"):
+        sink.close()
