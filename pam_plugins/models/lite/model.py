@@ -148,7 +148,7 @@ class LiteModel:
 
     def open_tracker(self) -> LiteTracker:
         """A tracker that prompts the mask decoder anew on every frame; no memory network."""
-        return LiteTracker(self)
+        return LiteTracker(self.segmenter, self.recognizer, self.info.ref)
 
     def describe_clips(
         self,
@@ -158,7 +158,7 @@ class LiteModel:
         generation: Generation = Generation(),
     ) -> list[dict[str, str]]:
         """A sentence a clip: one noun for all of it, and its measured motion. Earlier captions change nothing."""
-        return describe_clips(self, clips, languages)
+        return describe_clips(clips, languages, self.info, self.recognizer, self.namer, self.chinese)
 
 
 @lru_cache(maxsize=2)

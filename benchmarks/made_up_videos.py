@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,7 +20,9 @@ from pam_core.contracts import Picture
 from pam_core.media.images import read_picture
 from pam_core.types import Prompt
 from pam_core.video import Frame
-from tests.paths import DATA
+
+DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
+"""Photographs and the clicks annotated on them."""
 
 FPS = 10.0
 
