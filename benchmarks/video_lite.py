@@ -1,4 +1,4 @@
-"""How well `lite` follows objects: made-up videos with known masks (tests/made_up_videos.py).
+"""How well `lite` follows objects: made-up videos with known masks (made_up_videos.py).
 
     make pam-python ARGS="benchmarks/video_lite.py --seed 1"
 
@@ -20,9 +20,9 @@ from itertools import islice
 import numpy as np
 import torch
 
+from benchmarks.made_up_videos import KINDS, MadeUpVideo, photo_cut_outs, videos
 from pam_plugins.models.lite.model import load
-from pam_plugins.models.lite.tracker import SIDE, LiteTracker
-from tests.made_up_videos import KINDS, MadeUpVideo, photo_cut_outs, videos
+from pam_plugins.models.lite.tracker import LiteTracker
 
 KEPT = 0.5
 LAST = 5
@@ -46,12 +46,12 @@ def follow(tracker: LiteTracker, video: MadeUpVideo) -> tuple[np.ndarray, np.nda
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--seed", type=int, default=0, help="the settings were chosen on 0")
+    parser.add_argument("--seed", type=int, default=0, help="no setting was chosen on 24 to 26")
     parser.add_argument("--every", type=int, default=1, help="take only each n-th video")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="take only videos of these kinds")
-    parser.add_argument("--side", type=int, default=SIDE, help="of the encoder's picture in pixels")
+    parser.add_argument("--side", type=int, default=512, help="of the encoder's picture in pixels")
     args = parser.parse_args()
-    model = load(torch.device("cpu"))
+    model = load("cpu")
     photo_cut_outs()
     per_object: dict[str, list[float]] = defaultdict(list)
     kept: dict[str, list[bool]] = defaultdict(list)
@@ -60,7 +60,7 @@ def main() -> None:
     seconds = 0.0
     for video in islice(videos(args.seed, args.kind or tuple(KINDS)), 0, None, args.every):
         started = time.process_time()
-        ious, claimed = follow(LiteTracker(model, args.side), video)
+        ious, claimed = follow(LiteTracker(model.segmenter, model.recognizer, model.info.ref, side=args.side), video)
         seconds += time.process_time() - started
         frames += ious.shape[1]
         objects += ious.size

@@ -440,8 +440,8 @@ def test_lite_follows_a_drawn_thing_through_a_made_up_video(tmp_path: Path) -> N
     """With its real networks: the masks of the labels are those of the thing that was filmed."""
     import fiftyone as fo
 
+    from benchmarks.made_up_videos import DATA, drawn_cut_out, make_video
     from pam_core.media.images import read_picture
-    from tests.made_up_videos import DATA, drawn_cut_out, make_video
 
     background = read_picture(DATA / "photos" / "mountains.jpg")
     cut_outs = [drawn_cut_out(1, (200, 40, 40)), drawn_cut_out(2, (40, 40, 200))]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,15 +18,13 @@ from pam_core.video import Frame
 from pam_plugins.models.lite import words_motion_en
 from pam_plugins.models.lite.facts import Facts, measure
 from pam_plugins.models.lite.motion import Motion, MotionRecorder, Sighting, Thinned
-from pam_plugins.models.lite.naming import Name
+from pam_plugins.models.lite.naming import Name, Namer
+from pam_plugins.models.lite.recognizer import Recognizer
 from pam_plugins.models.lite.words_motion_zh import describe as describe_zh
-
-if TYPE_CHECKING:
-    from pam_plugins.models.lite.model import LiteModel
+from pam_plugins.models.lite.words_zh import Chinese
 
 SAMPLES = 4
-"""At most this many frames of a clip are looked at for its noun: each takes as long as describing a region."""
-
+"""At most this many frames of a clip are kept to name its object: each takes as long as describing a region."""
 
 SAMPLE_SIDE = 800
 """Frames are kept at most this large, in pixels of their long side."""
@@ -113,27 +110,24 @@ class ClipMaker:
         return clip
 
 
-def describe_clip(model: LiteModel, clip: Clip) -> dict[str, str]:
+def describe_clip(clip: Clip, recognizer: Recognizer, namer: Namer, chinese: Chinese) -> dict[str, str]:
     """A sentence about a clip by language code. Raises UnsupportedError."""
     if not isinstance(clip, LiteClip):
         raise UnsupportedError(f"Got a clip of {type(clip).__name__}; wanted one cut by lite's tracker.")
-    name, facts = _name(model, clip), _facts(clip)
+    name, facts = _name(clip, recognizer, namer), _facts(clip)
     return {
         "en": words_motion_en.describe(name, facts, clip.motion),
-        "zh": describe_zh(model.chinese, name, facts, clip.motion),
+        "zh": describe_zh(chinese, name, facts, clip.motion),
     }
 
 
-def _name(model: LiteModel, clip: LiteClip) -> Name:
+def _name(clip: LiteClip, recognizer: Recognizer, namer: Namer) -> Name:
     """The noun that all samples taken together speak for: so a track keeps its name where one clip shows little."""
     samples = (*clip.samples, *clip.earlier)
     if not samples:
         return Name(None, 0.0)
-    return model.namer.name_all(
-        [
-            (model.recognizer.look(s.picture, [(s.mask, s.box)])[0], s.box, model.recognizer.detect(s.picture))
-            for s in samples
-        ]
+    return namer.name_all(
+        [(recognizer.look(s.picture, [(s.mask, s.box)])[0], s.box, recognizer.detect(s.picture)) for s in samples]
     )
 
 

@@ -116,7 +116,7 @@ class LiteModel:
         """Answers to the questions of one clip, or about regions of one context."""
         first = questions[0]
         if first.clip is not None:
-            captions = describe_clip(self, first.clip)
+            captions = describe_clip(first.clip, self.recognizer, self.namer, self.chinese)
             return [Answer(question, captions[question.language]) for question in questions]
         embedding = _own(first.embedding)
         regions = first.context or [question.region for question in questions if question.region is not None]
@@ -156,7 +156,7 @@ class LiteModel:
 
     def open_tracker(self) -> LiteTracker:
         """A tracker that prompts the mask decoder anew on every frame; no memory network."""
-        return LiteTracker(self)
+        return LiteTracker(self.segmenter, self.recognizer, self.info.ref)
 
 
 def load(device: str) -> LiteModel:

@@ -1,235 +1,228 @@
-"""Following objects by prompting MobileSAM anew on every frame. No memory network: what is remembered of an object is
-its last mask, its motion, and unit vectors of how it looked.
+"""LiteTracker: boxes from SORT, masks from MobileSAM's decoder, prompted anew on every frame. No memory network.
 
-On each frame every object is asked for where its pixels have moved to. Where what the decoder finds there is not like
-it, the object is lost: it is looked for near where it went, and where the picture looks most like it, until found.
+On each frame an object is prompted with a box (the detection associated with it, or where its velocity predicts it), a
+point inside and its last mask, shifted. Its appearance embedding accepts or rejects what the decoder answers. Where it
+is rejected the object is lost, and searched for where the frame is most similar to it until it is found again.
+
+All masks and boxes are in cells (see `video_segmenter`) except those of prompts and regions, which are in pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations, permutations
-from typing import TYPE_CHECKING
+from itertools import combinations
 
+import cv2
 import numpy as np
-import torch
+import numpy.typing as npt
 
 from pam_core.errors import VideoError
 from pam_core.masks import BoolArray, Box, Mask
-from pam_core.types import Prompt, Region
+from pam_core.types import ModelRef, Prompt, Region
 from pam_core.video import Frame
-from pam_plugins.models.lite.appearance import FloatArray, View
+from pam_plugins.models.lite.appearance import FloatArray, FrameAppearance, unit
 from pam_plugins.models.lite.clips import ClipMaker, LiteClip
-from pam_plugins.models.lite.naming import box_iou
-from pam_plugins.models.lite.neighbours import Neighbours
-from pam_plugins.models.lite.segmenter import MASK_LOGIT
-from pam_plugins.models.lite.track import GIVE_UP, MARGIN, Track, boxed, centre, tight, widened
-from pam_plugins.models.lite.video_segmenter import Ask, VideoSegmenter
-
-if TYPE_CHECKING:
-    from pam_plugins.models.lite.model import LiteModel
-
-SIDE = 512
-"""The long side of the encoder's picture: 1024, as for single pictures, takes five times as long."""
-
-LOSING = 0.2
-FINDING = 0.12
-"""How much less like itself than usual an object may look and still be followed, or be found again."""
-
-SURENESS = 0.05
-"""How much more likeness makes its presence surer by e to 1."""
-
-MIN_OVERLAP = 0.3
-"""The IoU with the predicted mask from which on a mask is of the object that is followed."""
-
-MIN_FILLED = 0.4
-"""The IoU with the detector's box from which on a mask is of what it sees."""
-
-SIZES = (0.2, 2.5)
-"""How large an object that is found again may be, as shares of its usual area."""
-
-OFF = 0.3
-MOST_OFF = (1.0, 0.1)
-"""What being off the way it went costs a lost object, in roots of its area; how far off it can be, and how much more
-for each frame. Later than GIVE_UP frames it can be anywhere.
-"""
-
-SAME = 0.6
-"""Two objects whose masks overlap by more than this share of the smaller cannot both be there."""
-
-QUALITY_WEIGHT = 0.5
-SIZE_WEIGHT = 0.1
-WHOLE_LIKENESS = 2.0
-"""What likeness counts more where some of it may have come out: that looks more like it, and what hid it does not."""
+from pam_plugins.models.lite.naming import Detection, box_iou
+from pam_plugins.models.lite.recognizer import Recognizer
+from pam_plugins.models.lite.segmenter import MASK_LOGIT, Segmenter
+from pam_plugins.models.lite.sort import Sort, Track, centre, shifted_box
+from pam_plugins.models.lite.video_segmenter import BoxPrompt, VideoSegmenter
 
 
-@dataclass(frozen=True)
+@dataclass
+class TrackedObject:
+    """A prompted object. `mask` is empty while it is lost. `first`, `recent` and `last` are its embeddings: on its
+    first frame, their moving average, and the latest. `area` is that of the whole object, a moving average.
+    """
+
+    track: Track
+    mask: BoolArray
+    first: FloatArray
+    recent: FloatArray
+    last: FloatArray
+    area: float
+    predicted: BoolArray
+    lost_for: int = 0
+
+    def similarity(self, embedding: FloatArray) -> float:
+        """The similarity of an embedding to this object, in [0, 1]: to its first appearance, and to its recent one."""
+        return float(embedding @ (self.first + self.recent)) / 2
+
+
+@dataclass
 class Candidate:
-    """A mask an object may have: logits and mask in cells, its looks, the decoder's estimate of its IoU, the
-    probability that it is the object, and how good it is among others; None where it cannot be the object.
+    """A mask that the decoder gave for an object: logits, mask in cells, its embedding and predicted IoU, and the
+    similarity to the object.
     """
 
     logits: FloatArray
     mask: BoolArray
-    look: FloatArray
-    quality: float
-    presence: float
-    score: float | None
+    embedding: FloatArray
+    predicted_iou: float
+    similarity: float
 
-    def give_up(self, cells: BoolArray) -> None:
-        """These are not of it."""
+    def remove(self, cells: BoolArray) -> None:
         high, wide = cells.shape
         self.mask[cells] = False
         self.logits[:high, :wide][cells] = -MASK_LOGIT
 
 
 class LiteTracker:
-    """A `Tracker` (pam_core.video). `side`: the long side of the encoder's picture in pixels, a multiple of 64."""
+    """A demonstration `Tracker` (pam_core.video): short rather than strong.
 
-    def __init__(self, model: LiteModel, side: int = SIDE) -> None:
+    It keeps objects that move smoothly and keep their appearance, through short occlusions and absences. It loses thin
+    or ragged objects in front of clutter, objects that are half hidden for long, and what moves by more than its own
+    size between two frames; it does not tell apart objects of one appearance that meet, unless the COCO detector
+    knows their class. It does no re-identification across scenes and no camera motion compensation.
+
+    Args:
+        segmenter: MobileSAM.
+        recognizer: the COCO detector is used of it.
+        model: the reference that regions carry.
+        side: long side of the encoder's picture in pixels, a multiple of 64; 1024 takes five times as long as 512.
+        box_margin: how much wider than the object the prompt's box is, as a share of its sides; without it masks shrink.
+        min_iou: least IoU of a mask with the predicted mask, or of its box with the associated detection.
+        detection_iou: least IoU of a detection with a prompted object's box for the object to have its class.
+        keep_similarity: least similarity of a mask to a tracked object.
+        find_similarity: the same for a lost object.
+        presence_scale: excess of similarity over its threshold by which the odds of presence grow e-fold.
+        max_overlap: share of a mask that other objects may claim; with more the object is hidden behind them.
+        occluded_below: share of the object's area below which it is partly hidden: nothing is learned from its mask.
+        max_growth: ratio to the object's area, up or down, of a mask that can be a lost object.
+        search_frames: frames for which a lost object is searched for at its predicted position too.
+        learning_rate: weight of the latest embedding and area in the moving averages.
+        sort: association of detections; a new `Sort()` by default.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        recognizer: Recognizer,
+        model: ModelRef,
+        *,
+        side: int = 512,
+        box_margin: float = 0.04,
+        min_iou: float = 0.3,
+        detection_iou: float = 0.65,
+        keep_similarity: float = 0.65,
+        find_similarity: float = 0.75,
+        presence_scale: float = 0.05,
+        max_overlap: float = 0.5,
+        occluded_below: float = 0.7,
+        max_growth: float = 2.5,
+        search_frames: int = 10,
+        search_range: float = 0.35,
+        learning_rate: float = 0.1,
+        sort: Sort | None = None,
+    ) -> None:
+        self.segmenter = VideoSegmenter(segmenter, side)
+        self.recognizer = recognizer
         self.model = model
-        self.segmenter = VideoSegmenter(model.segmenter, side)
-        self.neighbours = Neighbours()
-        self._tracks: dict[int, Track] = {}
+        self.box_margin = box_margin
+        self.min_iou = min_iou
+        self.detection_iou = detection_iou
+        self.keep_similarity = keep_similarity
+        self.find_similarity = find_similarity
+        self.presence_scale = presence_scale
+        self.max_overlap = max_overlap
+        self.occluded_below = occluded_below
+        self.max_growth = max_growth
+        self.search_frames = search_frames
+        self.search_range = search_range
+        self.learning_rate = learning_rate
+        self.sort = sort or Sort()
+        self._objects: dict[int, TrackedObject] = {}
         self._clips: dict[int, ClipMaker] = {}
-        self._view: View | None = None
+        self._appearance: FrameAppearance | None = None
         self._index: int | None = None
         self._size: tuple[int, int] | None = None
 
     def add(self, frame: Frame, prompts: Mapping[int, Prompt]) -> list[Region]:
         """Masks are taken as they are; points and boxes are segmented as in single pictures."""
-        size = self._checked(frame)
+        size = self._check_size(frame)
         for prompt in prompts.values():
             prompt.check(size[1], size[0])
         if not prompts:
             return []
-        if self._view is None or self._index != frame.index:
-            self._view = self._look(frame)[1]
+        if self._appearance is None or self._index != frame.index:
+            self._embed(frame)
+        assert self._appearance is not None
+        detections = self._detect(frame)
         regions = []
-        boxes: dict[int, Box] = {}
-        for (track_id, prompt), found in zip(prompts.items(), self._segment(frame, prompts), strict=True):
-            mask = found.mask if found.mask.area else _prompted(prompt, size)
-            self._tracks[track_id] = Track.begin(self.segmenter.cells(mask.array), self._view)
+        for (track_id, prompt), (mask, predicted_iou) in zip(
+            prompts.items(), self._segment(frame, list(prompts.values())), strict=True
+        ):
+            self._forget(track_id)
+            cells = self.segmenter.cells(mask.array)
+            embedding = self._appearance.embedding(cells)
+            track = self.sort.begin(tight_box(cells), detections, self.detection_iou)
+            self._objects[track_id] = TrackedObject(
+                track, cells, embedding, embedding, embedding, float(cells.sum()), cells
+            )
             self._clips.setdefault(track_id, ClipMaker(track_id, frame)).see(frame, mask, True)
-            boxes[track_id] = mask.box
-            regions.append(self._region(track_id, frame, mask, found.predicted_iou, 1.0, prompt))
-        self.neighbours.begin(frame.picture, self.model.recognizer.detect(frame.picture, parts=False), boxes)
+            regions.append(self._region(track_id, frame, mask, predicted_iou, 1.0, prompt))
         return regions
 
-    def _segment(self, frame: Frame, prompts: Mapping[int, Prompt]) -> list[Region]:
-        from pam_plugins.models.lite.model import LiteEmbedding
-
-        only_masks = all(not prompt.points and prompt.box is None for prompt in prompts.values())
-        features = torch.empty(0) if only_masks else self.model.segmenter.embed(frame.picture)
-        embedding = LiteEmbedding(frame.picture, features, ())
-        return [found[0] for found in self.model.segment([(embedding, prompt) for prompt in prompts.values()])]
-
     def step(self, frame: Frame) -> list[Region]:
-        self._checked(frame)
-        before, self._view = self._view, None
-        if not self._tracks or before is None:
+        self._check_size(frame)
+        if not self._objects:
+            self._appearance = None
             return []
-        features, self._view = self._look(frame)
-        if self.neighbours.kinds:
-            self.neighbours.step(frame.picture, self.model.recognizer.detect(frame.picture, parts=False))
-        tracks = dict(sorted(self._tracks.items()))
-        near = self._met()
-        predicted = {track_id: track.predict(before, self._view) for track_id, track in tracks.items()}
-        taken = np.sum(list(predicted.values()), axis=0)
-        others = {track_id: taken > predicted[track_id] for track_id in tracks}
-        asks = {track_id: self._asks(track_id, predicted[track_id], others[track_id]) for track_id in tracks}
-        chosen = _choose(self._candidates(features, asks, predicted, others))
-        self._share(chosen)
-        return [self._seen(frame, track_id, *chosen[track_id], near=track_id in near) for track_id in tracks]
-
-    def _met(self) -> set[int]:
-        """The objects that others which are followed may hide, or be taken for, on the next frame."""
-        expected = {track_id: track.expected for track_id, track in self._tracks.items()}
-        return {
-            one
-            for one, other in permutations(self._tracks, 2)
-            if (expected[one] & (self._tracks[other].mask if self._tracks[other].seen else expected[other])).any()
+        before = self._appearance
+        features = self._embed(frame)
+        self.sort.predict()
+        for one in self._objects.values():
+            one.predicted = one.mask
+            if not one.lost_for:
+                shift = one.track.velocity
+                if before:
+                    shift = self._appearance.motion(before, one.mask, shift, self.search_range)
+                    one.track.box = shifted_box(one.track.box, shift - one.track.velocity)
+                    one.track.velocity = shift
+                one.predicted = _shifted(one.mask, shift)
+        labels = {one.track.label for one in self._objects.values()} - {None}
+        if labels:
+            self.sort.associate([one for one in self._detect(frame) if one.synset in labels])
+        objects = dict(sorted(self._objects.items()))
+        prompts = [(track_id, prompt) for track_id, one in objects.items() for prompt in self._prompts(one)]
+        candidates: dict[int, list[Candidate]] = {track_id: [] for track_id in objects}
+        if prompts:
+            logits, ious = self.segmenter.decode(features, [prompt for _, prompt in prompts])
+            for (track_id, prompt), masks, predicted_ious in zip(prompts, logits, ious, strict=True):
+                candidates[track_id] += self._candidates(objects[track_id], prompt, masks, predicted_ious)
+        chosen = {
+            track_id: max(self._accepted(objects[track_id], of_one), key=_quality, default=None)
+            for track_id, of_one in candidates.items()
         }
-
-    def _asks(self, track_id: int, predicted: BoolArray, others: BoolArray) -> list[Ask]:
-        """Where to look for an object: where the detector sees it, or where it must be."""
-        assert self._view is not None
-        track, sight = self._tracks[track_id], self.neighbours.sight(track_id)
-        for box in self._strangers(track_id):
-            others = others | boxed(box, others.shape)
-        if sight is not None:
-            return [track.ask_in(self._in_cells(sight.box), predicted, others, sight.crowded)]
-        if self.neighbours.is_hidden(track_id, track.lost_for):
-            return track.awaited(others)
-        return track.asks(predicted, others, self._view)
-
-    def _strangers(self, track_id: int) -> list[Box]:
-        """Where those are, in cells, who are of an object's kind and were not asked for."""
-        return [self._in_cells(box) for box in self.neighbours.others(track_id)]
-
-    def _in_cells(self, box: Box) -> Box:
-        x, y = self._scale
-        return box[0] * x, box[1] * y, box[2] * x, box[3] * y
-
-    def _in_pixels(self, box: Box) -> Box:
-        x, y = self._scale
-        return box[0] / x, box[1] / y, box[2] / x, box[3] / y
-
-    @property
-    def _scale(self) -> tuple[float, float]:
-        """Cells to a pixel, across and down."""
-        assert self._view is not None and self._size is not None
-        return self._view.shape[1] / self._size[1], self._view.shape[0] / self._size[0]
-
-    def _share(self, chosen: Mapping[int, tuple[Candidate | None, float]]) -> None:
-        """Where two masks overlap, the one in front has what both claim: the object that looks more like it."""
-        assert self._view is not None
-        found = [(self._tracks[track_id], best) for track_id, (best, _) in chosen.items() if best is not None]
-        for (one, mine), (other, theirs) in combinations(found, 2):
-            both = mine.mask & theirs.mask
-            if both.any():
-                like_one, like_other = (self._view.likeness(track.recent)[both].mean() for track in (one, other))
-                (theirs if like_one > like_other else mine).give_up(both)
-
-    def _seen(self, frame: Frame, track_id: int, best: Candidate | None, presence: float, *, near: bool) -> Region:
-        """Tell the object what was found of it."""
-        size = (frame.picture.shape[0], frame.picture.shape[1])
-        track, clip = self._tracks[track_id], self._clips[track_id]
-        if best is not None and not best.mask.any():  # another had all of it
-            best = None
-        full = Mask.from_array(self.segmenter.full_size(best.logits, size) if best else np.zeros(size, bool))
-        if best is None or not full.area:
-            track.lose(near)
-            clip.miss(frame)
-            return self._region(track_id, frame, full, 0.0, min(presence, 0.49))
-        sight = self.neighbours.sight(track_id)
-        assert self._view is not None
-        track.see(best.mask, best.look, self._view, crowded=sight is not None and sight.crowded, near=near)
-        if sight is None and track.is_whole:
-            self.neighbours.found_at(track_id, self._in_pixels(tight(best.mask)))
-        clip.see(frame, full, track.is_whole)
-        return self._region(track_id, frame, full, best.quality, best.presence)
+        self._separate(chosen)
+        return [self._update(frame, track_id, chosen[track_id], candidates[track_id]) for track_id in objects]
 
     def remove(self, track_id: int) -> None:
-        self._tracks.pop(track_id, None)
+        self._forget(track_id)
         self._clips.pop(track_id, None)
-        self.neighbours.remove(track_id)
 
     def signature(self, track_id: int) -> FloatArray:
-        """What is under its mask: features and colours, (640,). While it is lost, as it was seen last."""
-        return self._known(track_id).look
+        """Its appearance embedding (640,) on the latest frame on which it was found."""
+        return self._known(track_id).last
 
     def cut(self, track_id: int) -> LiteClip:
         self._known(track_id)
         return self._clips[track_id].cut()
 
-    def _known(self, track_id: int) -> Track:
-        if track_id not in self._tracks:
-            raise VideoError(f"Got the track {track_id}; wanted one of {sorted(self._tracks)}. Add it first.")
-        return self._tracks[track_id]
+    def _known(self, track_id: int) -> TrackedObject:
+        if track_id not in self._objects:
+            raise VideoError(f"Got the track {track_id}; wanted one of {sorted(self._objects)}. Add it first.")
+        return self._objects[track_id]
 
-    def _checked(self, frame: Frame) -> tuple[int, int]:
+    def _forget(self, track_id: int) -> None:
+        known = self._objects.pop(track_id, None)
+        if known:
+            self.sort.tracks.remove(known.track)
+        if not self._objects:
+            self.sort.tracks.clear()
+
+    def _check_size(self, frame: Frame) -> tuple[int, int]:
         height, width = frame.picture.shape[:2]
         if self._size not in (None, (height, width)):
             raise VideoError(
@@ -239,135 +232,203 @@ class LiteTracker:
         self._size = (height, width)
         return self._size
 
-    def _look(self, frame: Frame) -> tuple[torch.Tensor, View]:
+    def _embed(self, frame: Frame):
         features = self.segmenter.embed(frame.picture)
-        size = (frame.picture.shape[0], frame.picture.shape[1])
+        self._appearance = FrameAppearance(frame.picture, features, self.segmenter.shape(frame.picture.shape[:2]))
         self._index = frame.index
-        return features, View(frame.picture, features, self.segmenter.shape(size))
+        return features
+
+    def _detect(self, frame: Frame) -> list[Detection]:
+        """The detections on a frame, with boxes in cells."""
+        high, wide = self._appearance.shape
+        y, x = high / frame.picture.shape[0], wide / frame.picture.shape[1]
+        return [
+            Detection((one.box[0] * x, one.box[1] * y, one.box[2] * x, one.box[3] * y), one.score, one.synset)
+            for one in self.recognizer.detect(frame.picture, parts=False)
+        ]
+
+    def _segment(self, frame: Frame, prompts: list[Prompt]) -> list[tuple[Mask, float | None]]:
+        """The mask of each prompt of a single picture and its predicted IoU, None for a mask that was given."""
+        plain = [prompt for prompt in prompts if prompt.points or prompt.box]
+        segmenter, size = self.segmenter.segmenter, frame.picture.shape[:2]
+        found = iter(segmenter.segment(segmenter.embed(frame.picture), size, plain) if plain else ())
+        answers = []
+        for prompt in prompts:
+            if prompt.mask and not (prompt.points or prompt.box):
+                answers.append((prompt.mask, None))
+                continue
+            best = next(found)
+            mask = Mask.from_array(best.mask if best.mask.any() else _prompted_pixels(prompt, size))
+            answers.append((mask, best.predicted_iou))
+        return answers
+
+    def _prompts(self, one: TrackedObject) -> list[BoxPrompt]:
+        """Where to segment an object: where it is predicted, or, while it is lost, where it may be."""
+        track, shape = one.track, one.mask.shape
+        if not one.lost_for:
+            predicted = one.predicted
+            box = track.detection or (tight_box(predicted) if predicted.any() else None)
+            if box is None:
+                return []
+            inside = predicted & box_mask(box, shape)
+            point = deepest(inside) if inside.any() else centre(box)
+            return [BoxPrompt(self._widened(box), point, predicted if inside.any() else None)]
+        size = track.box[2] - track.box[0], track.box[3] - track.box[1]
+        box, point = self._appearance.most_similar_box(one.recent, size)
+        boxes = [one.detection for one in self._newcomers(one)]
+        if track.detection:
+            boxes.append(track.detection)
+        elif one.lost_for <= self.search_frames:
+            boxes.append(track.box)
+        return [BoxPrompt(box, point), *(BoxPrompt(self._widened(box), centre(box)) for box in boxes)]
+
+    def _newcomers(self, one: TrackedObject) -> list[Track]:
+        """Detections of a lost object's class that can be it: their tracks began after it was lost."""
+        return [
+            other
+            for other in self.sort.tracks
+            if not other.prompted and other.detection and other.label == one.track.label and other.age < one.lost_for
+        ]
 
     def _candidates(
-        self,
-        features: torch.Tensor,
-        asks: Mapping[int, list[Ask]],
-        predicted: Mapping[int, BoolArray],
-        others: Mapping[int, BoolArray],
-    ) -> dict[int, list[Candidate]]:
-        """The masks that each object may have, all from one batch."""
-        found: dict[int, list[Candidate]] = {track_id: [] for track_id in asks}
-        rows = [(track_id, ask) for track_id, of_one in asks.items() for ask in of_one]
-        if not rows:
-            return found
-        logits, qualities = self.segmenter.decode(features, [ask for _, ask in rows])
-        for (track_id, ask), row, of_row in zip(rows, logits, qualities, strict=True):
-            # An object whose mask is about known has the decoder's single mask. The three others are often a part or
-            # more than it: choosing among all four by any measure made masks shrink or grow from frame to frame.
-            sight = self.neighbours.sight(track_id)
-            track = self._tracks[track_id]
-            many = 1 if track.seen or sight or ask.mask is not None else len(row)
-            lacks = track.coming_out(predicted[track_id], others[track_id]) is not None
-            whole = track.whole.mask | predicted[track_id] if lacks else None
-            for mask, quality in zip(row[:many], of_row[:many], strict=True):
-                box = self._in_cells(sight.box) if sight else None
-                candidate = self._candidate(track_id, predicted[track_id], whole, box, mask, float(quality))
-                if candidate:
-                    found[track_id].append(candidate)
-        return found
+        self, one: TrackedObject, prompt: BoxPrompt, logits: FloatArray, ious: FloatArray
+    ) -> list[Candidate]:
+        """The masks (4, cells, cells) of one prompt. A prompt with a mask is not ambiguous: the first mask is its."""
+        high, wide = one.mask.shape
+        count = 1 if not one.lost_for else len(logits)
+        candidates = []
+        for mask_logits, iou in zip(logits[:count], ious[:count], strict=True):
+            mask_logits[:high, :wide][~box_mask(self._widened(prompt.box), (high, wide))] = -MASK_LOGIT
+            mask = mask_logits[:high, :wide] > 0
+            if mask.any():
+                embedding = self._appearance.embedding(mask)
+                candidates.append(Candidate(mask_logits, mask, embedding, float(iou), one.similarity(embedding)))
+        return candidates
 
-    def _candidate(
-        self,
-        track_id: int,
-        predicted: BoolArray,
-        whole: BoolArray | None,
-        box: Box | None,
-        logits: FloatArray,
-        quality: float,
-    ) -> Candidate | None:
-        """None where the mask is empty. What is beyond the detector's `box` is not of the object it sees. `whole`:
-        all that may be seen of it, where more should be than what is `predicted`.
-        """
-        assert self._view is not None
-        track, (high, wide) = self._tracks[track_id], self._view.shape
-        if box is not None:
-            logits[:high, :wide][~boxed(widened(box, MARGIN), (high, wide))] = -MASK_LOGIT
-        mask: BoolArray = logits[:high, :wide] > 0
-        area = float(mask.sum())
-        if not area:
-            return None
-        look = self._view.look(mask)
-        likeness = track.likeness(look)
-        margin = likeness - track.usual + (LOSING if track.seen else FINDING)
-        score = likeness + QUALITY_WEIGHT * quality
-        if box is not None:
-            overlap = box_iou(tight(mask), box)
-            possible = overlap >= MIN_FILLED
-            score += 1 + overlap
-        elif track.seen:
-            overlap = float((mask & predicted).sum() / (mask | predicted).sum())
-            possible = overlap >= MIN_OVERLAP
-            if whole is not None:  # good is what has all that was seen before and nothing that is not of it
-                overlap = float((mask & predicted).sum() / predicted.sum() * (mask & whole).sum() / area)
-                score += WHOLE_LIKENESS * likeness
-            score += 1 + overlap  # before all that is only looked for
-        else:
-            possible = SIZES[0] < area / track.area < SIZES[1]
-            score -= SIZE_WEIGHT * abs(float(np.log(area / track.area)))
-            if track.lost_for <= GIVE_UP:
-                off = float(np.linalg.norm(np.subtract(centre(tight(mask)), centre(track.box)))) / track.area**0.5
-                possible &= off <= MOST_OFF[0] + MOST_OFF[1] * track.lost_for
-                score -= OFF * off
-        fit = 0.0 if box is None else box_iou(tight(mask), box)
-        if any(_is_in(mask, other) and box_iou(tight(mask), other) > fit for other in self._strangers(track_id)):
-            possible = False
-        presence = 1 / (1 + float(np.exp(-margin / SURENESS)))
-        return Candidate(logits, mask, look, quality, presence, score if possible and margin > 0 else None)
+    def _accepted(self, one: TrackedObject, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """The candidates that can be the object."""
+        threshold = self.find_similarity if one.lost_for else self.keep_similarity
+        newcomers = self._newcomers(one)
+        others = [t.detection for t in self.sort.tracks if not t.prompted and t.detection and t not in newcomers]
+        accepted = []
+        for candidate in candidates:
+            box = tight_box(candidate.mask)
+            if one.track.detection:
+                possible = box_iou(box, one.track.detection) >= self.min_iou
+            elif not one.lost_for:
+                possible = mask_iou(candidate.mask, one.predicted) >= self.min_iou
+            else:
+                possible = 1 / self.max_growth < candidate.mask.sum() / one.area < self.max_growth
+            own = box_iou(box, one.track.detection) if one.track.detection else self.max_overlap
+            possible &= all(box_iou(box, other) <= own for other in others)
+            if possible and candidate.similarity >= threshold:
+                accepted.append(candidate)
+        return accepted
+
+    def _separate(self, chosen: Mapping[int, Candidate | None]) -> None:
+        """Give cells that two masks claim to the object that is more similar to them."""
+        pairs = [(self._objects[track_id], best) for track_id, best in chosen.items() if best is not None]
+        areas = [best.mask.sum() for _, best in pairs]
+        for (one, first), (other, second) in combinations(pairs, 2):
+            both = first.mask & second.mask
+            if both.any():
+                similarity = [self._appearance.similarity_map(o.recent)[both].mean() for o in (one, other)]
+                (second if similarity[0] > similarity[1] else first).remove(both)
+        for (_, best), area in zip(pairs, areas, strict=True):
+            if best.mask.sum() < (1 - self.max_overlap) * area:
+                best.remove(best.mask)
+
+    def _update(self, frame: Frame, track_id: int, best: Candidate | None, candidates: Iterable[Candidate]) -> Region:
+        """Record an object's mask on this frame, or that it is lost."""
+        one, clip = self._objects[track_id], self._clips[track_id]
+        threshold = self.find_similarity if one.lost_for else self.keep_similarity
+        similarity = best.similarity if best else max((c.similarity for c in candidates), default=0.0)
+        presence = 1 / (1 + float(np.exp((threshold - similarity) / self.presence_scale)))
+        size = frame.picture.shape[:2]
+        dense = self.segmenter.full_size(best.logits, size) if best and best.mask.any() else np.zeros(size, bool)
+        mask = Mask.from_array(dense)
+        if best is None or not mask.area:
+            one.lost_for += 1
+            one.mask = np.zeros_like(one.mask)
+            clip.miss(frame)
+            return self._region(track_id, frame, mask, 0.0, min(presence, 0.49))
+        area = float(best.mask.sum())
+        box = tight_box(best.mask)
+        if one.lost_for:
+            self.sort.merge(one.track, box)
+        occluded = area < self.occluded_below * one.area
+        one.mask, one.last = best.mask, best.embedding
+        if not occluded:
+            if not one.track.detection and not one.lost_for:
+                self.sort.correct(one.track, box)
+            one.recent = unit(one.recent + self.learning_rate * (best.embedding - one.recent))
+            one.area += self.learning_rate * (area - one.area)
+        one.lost_for = 0
+        clip.see(frame, mask, not occluded)
+        return self._region(track_id, frame, mask, best.predicted_iou, max(presence, 0.5))
 
     def _region(
         self,
         track_id: int,
         frame: Frame,
         mask: Mask,
-        quality: float | None,
+        predicted_iou: float | None,
         presence: float,
         prompt: Prompt | None = None,
     ) -> Region:
         return Region(
             mask=mask,
-            model=self.model.info.ref,
+            model=self.model,
             prompt=prompt,
-            predicted_iou=None if quality is None else round(quality, 4),
+            predicted_iou=None if predicted_iou is None else round(predicted_iou, 4),
             presence=round(presence, 4),
             track_id=track_id,
             frame=frame.index,
             time=frame.time,
         )
 
-
-def _choose(found: Mapping[int, list[Candidate]]) -> dict[int, tuple[Candidate | None, float]]:
-    """The best candidate of each object, no two of which are the same thing, and how surely the object is there."""
-    ranked = sorted(
-        ((candidate.score, track_id, candidate) for track_id, of_one in found.items() for candidate in of_one
-         if candidate.score is not None),
-        key=lambda entry: -entry[0],
-    )  # fmt: skip
-    chosen: dict[int, Candidate] = {}
-    for _, track_id, candidate in ranked:
-        if track_id not in chosen and not any(_same(candidate.mask, other.mask) for other in chosen.values()):
-            chosen[track_id] = candidate
-    return {
-        track_id: (chosen.get(track_id), max((candidate.presence for candidate in of_one), default=0.0))
-        for track_id, of_one in found.items()
-    }
+    def _widened(self, box: Box) -> Box:
+        x, y = self.box_margin * (box[2] - box[0]), self.box_margin * (box[3] - box[1])
+        return (box[0] - x, box[1] - y, box[2] + x, box[3] + y)
 
 
-def _same(a: BoolArray, b: BoolArray) -> bool:
-    return bool((a & b).sum() > SAME * min(a.sum(), b.sum()))
+def _quality(candidate: Candidate) -> float:
+    return candidate.similarity + 0.5 * candidate.predicted_iou
 
 
-def _is_in(mask: BoolArray, box: Box) -> bool:
-    return bool((mask & boxed(box, mask.shape)).sum() > SAME * mask.sum())
+def tight_box(mask: BoolArray) -> Box:
+    """The box around the set cells, of which there is at least one."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return (float(x), float(y), float(x + width), float(y + height))
 
 
-def _prompted(prompt: Prompt, size: tuple[int, int]) -> Mask:
+def box_mask(box: Box, shape: tuple[int, ...]) -> BoolArray:
+    """The cells of a box, at least one of those in the picture, as a mask (H, W)."""
+    mask = np.zeros(shape, bool)
+    x1, y1, x2, y2 = (max(0, round(value)) for value in box)
+    mask[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = True
+    return mask
+
+
+def mask_iou(a: BoolArray, b: BoolArray) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def deepest(mask: BoolArray) -> tuple[float, float]:
+    """The cell farthest from the edge of a mask (x, y)."""
+    padded = np.pad(mask.view(np.uint8), 1)
+    y, x = np.unravel_index(int(cv2.distanceTransform(padded, cv2.DIST_L2, 3).argmax()), padded.shape)
+    return float(x - 1), float(y - 1)
+
+
+def _shifted(mask: BoolArray, shift: npt.NDArray[np.float64]) -> BoolArray:
+    """A mask moved by some cells (x, y)."""
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
+    moved: BoolArray = cv2.warpAffine(mask.astype(np.float32), matrix, mask.shape[::-1]) > 0.5
+    return moved
+
+
+def _prompted_pixels(prompt: Prompt, size: tuple[int, int]) -> BoolArray:
     """What the prompt itself covers, for want of a mask of it."""
     dense = np.zeros(size, bool)
     if prompt.box is not None:
@@ -375,4 +436,4 @@ def _prompted(prompt: Prompt, size: tuple[int, int]) -> Mask:
         dense[y1 : y2 + 1, x1 : x2 + 1] = True
     for (x, y), label in zip(prompt.points, prompt.labels, strict=True):
         dense[int(y), int(x)] |= label == 1
-    return Mask.from_array(dense)
+    return dense

@@ -17,7 +17,6 @@ from PIL import Image
 from pam_core.masks import BoolArray, Box
 from pam_core.types import Picture
 from pam_plugins.models.lite.networks.mask_decoder import (
-    LABEL_BACKGROUND,
     LABEL_BOX_BOTTOM_RIGHT,
     LABEL_BOX_TOP_LEFT,
     LABEL_FOREGROUND,
@@ -33,14 +32,11 @@ CELL = 4
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Where to look for an object, in cells: a box xyxy, a point in it, one in what it is not, if that is near, and
-    the mask (H, W) that it must about have, if that is known.
-    """
+class BoxPrompt:
+    """A box xyxy, a point inside the object and, where it is about known, its mask (H, W). In cells."""
 
     box: Box
-    inside: tuple[float, float]
-    outside: tuple[float, float] | None = None
+    point: tuple[float, float]
     mask: BoolArray | None = None
 
 
@@ -71,25 +67,25 @@ class VideoSegmenter:
         return features
 
     @torch.inference_mode()
-    def decode(self, features: torch.Tensor, asks: Sequence[Ask]) -> tuple[FloatArray, FloatArray]:
+    def decode(self, features: torch.Tensor, prompts: Sequence[BoxPrompt]) -> tuple[FloatArray, FloatArray]:
         """Logits (N, 4, cells, cells) of the masks of each prompt, and their predicted IoUs (N, 4); one batch."""
-        tokens = np.array([_tokens(ask) for ask in asks], np.float32)
+        tokens = np.array([_tokens(prompt) for prompt in prompts], np.float32)
         points = torch.from_numpy(tokens[..., :2] * CELL).to(features.device)
         labels = torch.from_numpy(tokens[..., 2].astype(np.int64)).to(features.device)
-        logits, ious = self.segmenter.decoder(features, points, labels, self._masks(asks))
+        logits, ious = self.segmenter.decoder(features, points, labels, self._masks(prompts))
         return logits.float().cpu().numpy(), ious.float().clamp(0, 1).cpu().numpy()
 
-    def _masks(self, asks: Sequence[Ask]) -> torch.Tensor:
+    def _masks(self, prompts: Sequence[BoxPrompt]) -> torch.Tensor:
         """Mask prompts (N, 1, cells, cells) as logits; where no mask is known, what lies in the box is undecided."""
         cells = self.side // CELL
-        logits = np.full((len(asks), 1, cells, cells), -MASK_LOGIT, np.float32)
-        for row, ask in zip(logits[:, 0], asks, strict=True):
-            if ask.mask is None:
-                x1, y1, x2, y2 = (max(0, round(value)) for value in ask.box)
+        logits = np.full((len(prompts), 1, cells, cells), -MASK_LOGIT, np.float32)
+        for row, prompt in zip(logits[:, 0], prompts, strict=True):
+            if prompt.mask is None:
+                x1, y1, x2, y2 = (max(0, round(value)) for value in prompt.box)
                 row[y1:y2, x1:x2] = 0
             else:
-                soft = cv2.GaussianBlur(ask.mask.astype(np.float32), (5, 5), 0)
-                row[: ask.mask.shape[0], : ask.mask.shape[1]] = (soft * 2 - 1) * MASK_LOGIT
+                soft = cv2.GaussianBlur(prompt.mask.astype(np.float32), (5, 5), 0)
+                row[: prompt.mask.shape[0], : prompt.mask.shape[1]] = (soft * 2 - 1) * MASK_LOGIT
         return torch.from_numpy(logits).to(self.segmenter.device)
 
     def full_size(self, logits: FloatArray, size: tuple[int, int]) -> BoolArray:
@@ -105,9 +101,6 @@ class VideoSegmenter:
         return (share >= min(0.5, float(share.max()))) & (share > 0)
 
 
-def _tokens(ask: Ask) -> list[tuple[float, float, int]]:
-    """Four tokens whatever the prompt holds: rows of one batch must be of one length."""
-    x1, y1, x2, y2 = ask.box
-    inside = (*ask.inside, LABEL_FOREGROUND)
-    other = (*ask.outside, LABEL_BACKGROUND) if ask.outside else inside
-    return [inside, other, (x1, y1, LABEL_BOX_TOP_LEFT), (x2, y2, LABEL_BOX_BOTTOM_RIGHT)]
+def _tokens(prompt: BoxPrompt) -> list[tuple[float, float, int]]:
+    x1, y1, x2, y2 = prompt.box
+    return [(*prompt.point, LABEL_FOREGROUND), (x1, y1, LABEL_BOX_TOP_LEFT), (x2, y2, LABEL_BOX_BOTTOM_RIGHT)]

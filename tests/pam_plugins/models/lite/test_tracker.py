@@ -9,25 +9,28 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
-import torch
 
-from pam_core.contracts import Tracker
+from benchmarks.made_up_videos import MadeUpVideo, drawn_cut_out, make_video
+from pam_core.contracts import RegionModel, Tracker
 from pam_core.errors import PromptError, UnsupportedError, VideoError
 from pam_core.types import Prompt, Region
-from pam_core.video import Frame, VideoModel
+from pam_core.video import Frame
 from pam_plugins.models.lite.clips import SAMPLE_SIDE, SAMPLES, ClipMaker, Sample
 from pam_plugins.models.lite.info import INFO
 from pam_plugins.models.lite.model import LiteModel, load
 from pam_plugins.models.lite.naming import Detection
 from pam_plugins.models.lite.tracker import LiteTracker
-from tests.made_up_videos import MadeUpVideo, drawn_cut_out, make_video
 
 SIDE = 256
 
 
 @pytest.fixture(scope="module")
 def model() -> LiteModel:
-    return load(torch.device("cpu"))
+    return load("cpu")
+
+
+def new_tracker(model: LiteModel, side: int = SIDE) -> LiteTracker:
+    return LiteTracker(model.segmenter, model.recognizer, model.info.ref, side=side)
 
 
 def film(kind: str, frames: int = 12, seed: int = 1) -> MadeUpVideo:
@@ -49,13 +52,13 @@ def iou(region: Region, known: np.ndarray) -> float:
 
 
 def test_lite_is_a_video_model(model: LiteModel) -> None:
-    assert INFO.video and isinstance(model, VideoModel)
+    assert INFO.video and isinstance(model, RegionModel)
     assert isinstance(model.open_tracker(), Tracker)
 
 
 def test_an_object_is_followed_and_each_region_says_where_it_is_from(model: LiteModel) -> None:
     video = film("straight")
-    seen = follow(LiteTracker(model, SIDE), video)
+    seen = follow(new_tracker(model), video)
     assert np.mean([iou(of_frame[0], known) for of_frame, known in zip(seen, video.masks[0], strict=True)]) > 0.8
     for frame, (region,) in zip(video.frames, seen, strict=True):
         assert (region.track_id, region.frame, region.time) == (1, frame.index, frame.time)
@@ -66,7 +69,7 @@ def test_an_object_is_followed_and_each_region_says_where_it_is_from(model: Lite
 def test_frames_may_run_backward(model: LiteModel) -> None:
     video = film("straight")
     back = replace(video, frames=video.frames[::-1], masks=video.masks[:, ::-1])
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     seen = follow(tracker, back)
     assert iou(seen[-1][0], video.masks[0, 0]) > 0.7
     clip = tracker.cut(1)
@@ -78,10 +81,12 @@ def test_two_that_cross_stay_who_they_are_and_are_one_batch(
     model: LiteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = film("crossing", 24)
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     batches: list[int] = []
     decode = tracker.segmenter.decode
-    monkeypatch.setattr(tracker.segmenter, "decode", lambda f, asks: batches.append(len(asks)) or decode(f, asks))
+    monkeypatch.setattr(
+        tracker.segmenter, "decode", lambda f, prompts: batches.append(len(prompts)) or decode(f, prompts)
+    )
     seen = follow(tracker, video)
     for number, region in enumerate(seen[-1]):
         assert iou(region, video.masks[number, -1]) > 0.5 > iou(region, video.masks[1 - number, -1])
@@ -89,7 +94,7 @@ def test_two_that_cross_stay_who_they_are_and_are_one_batch(
 
 
 def test_no_pixel_is_of_two_objects(model: LiteModel) -> None:
-    for one, other in follow(LiteTracker(model, SIDE), film("crossing", 24))[1:]:
+    for one, other in follow(new_tracker(model), film("crossing", 24))[1:]:
         both = (one.mask.array & other.mask.array).sum()
         assert both <= 0.02 * max(1, min(one.mask.area, other.mask.area))  # their edges are between cells
 
@@ -105,7 +110,7 @@ def test_one_who_is_not_asked_for_takes_his_own_box(model: LiteModel, monkeypatc
     monkeypatch.setattr(
         model.recognizer, "detect", lambda picture, parts: [Detection(box, 0.8, "thing") for box in next(boxes)]
     )
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     tracker.add(video.frames[0], {1: Prompt.from_mask(video.masks[0, 0])})
     for frame in video.frames[1:]:
         (region,) = tracker.step(frame)
@@ -114,7 +119,7 @@ def test_one_who_is_not_asked_for_takes_his_own_box(model: LiteModel, monkeypatc
 
 def test_an_object_that_leaves_is_lost_and_found_again(model: LiteModel) -> None:
     video = film("comeback", 24)
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     seen = follow(tracker, video)
     away = ~video.masks[0].any(axis=(1, 2))
     assert away.sum() >= 3
@@ -128,7 +133,7 @@ def test_an_object_that_leaves_is_lost_and_found_again(model: LiteModel) -> None
 
 def test_adding_again_corrects_and_keeps_the_number(model: LiteModel) -> None:
     video = film("crossing")
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     tracker.add(video.frames[0], {7: Prompt.from_mask(video.masks[0, 0])})
     tracker.step(video.frames[1])
     (corrected,) = tracker.add(video.frames[1], {7: Prompt.from_mask(video.masks[1, 1])})
@@ -141,14 +146,14 @@ def test_clicks_and_boxes_begin_a_track_too(model: LiteModel) -> None:
     video = film("crossing")
     box = tuple(map(float, video.prompts()[1].mask.box))
     x, y = np.argwhere(video.masks[1, 0]).mean(axis=0)[::-1]
-    regions = LiteTracker(model, SIDE).add(video.frames[0], {2: Prompt.at(x, y), 1: Prompt(box=box)})
+    regions = new_tracker(model).add(video.frames[0], {2: Prompt.at(x, y), 1: Prompt(box=box)})
     assert [region.track_id for region in regions] == [2, 1]
     assert iou(regions[0], video.masks[1, 0]) > 0.7 and iou(regions[1], video.masks[0, 0]) > 0.7
 
 
 def test_a_bad_prompt_is_refused_before_any_work(model: LiteModel, monkeypatch: pytest.MonkeyPatch) -> None:
     video = film("straight", 2)
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     monkeypatch.setattr(tracker.segmenter, "embed", lambda picture: pytest.fail("it began to work"))
     with pytest.raises(PromptError, match="outside the picture"):
         tracker.add(video.frames[0], {1: video.prompts()[1], 2: Prompt.at(999, 1)})
@@ -156,7 +161,7 @@ def test_a_bad_prompt_is_refused_before_any_work(model: LiteModel, monkeypatch: 
 
 def test_what_is_removed_is_followed_no_longer(model: LiteModel) -> None:
     video = film("crossing")
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     tracker.add(video.frames[0], video.prompts())
     tracker.remove(1)
     tracker.remove(99)
@@ -170,7 +175,7 @@ def test_what_is_removed_is_followed_no_longer(model: LiteModel) -> None:
 
 def test_frames_of_another_size_are_refused(model: LiteModel) -> None:
     video = film("straight", 2)
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     tracker.add(video.frames[0], video.prompts())
     with pytest.raises(VideoError, match="Got a frame of 80x60; wanted 160x120"):
         tracker.step(Frame(1, 0.1, np.zeros((60, 80, 3), np.uint8)))
@@ -178,7 +183,7 @@ def test_frames_of_another_size_are_refused(model: LiteModel) -> None:
 
 def test_signatures_are_unit_vectors_that_tell_objects_apart(model: LiteModel) -> None:
     video = film("crossing", 4)
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     tracker.add(video.frames[0], video.prompts())
     before = [tracker.signature(number) for number in (1, 2)]
     for frame in video.frames[1:]:
@@ -193,7 +198,7 @@ def test_signatures_are_unit_vectors_that_tell_objects_apart(model: LiteModel) -
 def test_tiny_and_narrow_pictures_of_one_colour_are_followed_without_a_crash(
     model: LiteModel, size: tuple[int, int]
 ) -> None:
-    tracker = LiteTracker(model, 64)
+    tracker = new_tracker(model, 64)
     grey = np.full((*size, 3), 128, np.uint8)
     tracker.add(Frame(0, 0.0, grey), {1: Prompt.from_mask(np.ones(size, bool))})
     for index in range(1, 4):
@@ -204,7 +209,7 @@ def test_tiny_and_narrow_pictures_of_one_colour_are_followed_without_a_crash(
 
 def test_memory_stays_flat(model: LiteModel) -> None:
     """Keeping only the last 200 of the 300 frames would take 11 MiB."""
-    tracker = LiteTracker(model, 64)
+    tracker = new_tracker(model, 64)
     video = film("crossing", 4)
     tracker.add(video.frames[0], video.prompts())
     resident = []
@@ -219,7 +224,7 @@ def test_memory_stays_flat(model: LiteModel) -> None:
 
 def test_a_clip_begins_with_the_frame_the_last_one_ended_with(model: LiteModel) -> None:
     video = film("straight")
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     tracker.add(video.frames[0], video.prompts())
     for frame in video.frames[1:6]:
         tracker.step(frame)
@@ -250,7 +255,7 @@ def test_the_noun_is_chosen_once_from_the_clip_and_the_track_before_it(
     model: LiteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = film("straight")
-    tracker = LiteTracker(model, SIDE)
+    tracker = new_tracker(model)
     follow(tracker, video)
     named: list[int] = []
     name_all = model.namer.name_all

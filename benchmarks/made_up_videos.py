@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +19,9 @@ import numpy.typing as npt
 from pam_core.media.images import read_picture
 from pam_core.types import Picture, Prompt
 from pam_core.video import Frame
-from tests.paths import DATA
+
+DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
+"""Photographs and the clicks annotated on them."""
 
 FPS = 10.0
 
@@ -95,11 +98,10 @@ class Moving:
 @lru_cache(maxsize=1)
 def photo_cut_outs() -> tuple[CutOut, ...]:
     """The things cut out of the photographs, by MobileSAM's masks of their annotated clicks and boxes. Slow."""
-    import torch
 
     from pam_plugins.models.lite.model import load
 
-    segmenter = load(torch.device("cpu")).segmenter
+    segmenter = load("cpu").segmenter
     clicks = [json.loads(line) for line in (DATA / "clicks.jsonl").read_text(encoding="utf-8").splitlines()]
     found = []
     for photo, thing in THINGS:
