@@ -59,7 +59,7 @@ def fake() -> Iterator[FakePlugin]:
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a process that has the same plugin installed, under the entry point `fake`.
 
-    FAKE_SECONDS is how long its model takes for each picture, FAKE_LOG the file that it logs them in. Its process ends
+    FAKE_SECONDS is how long its model takes for each picture, FAKE_LOG the file that it logs them in. It ends
     at the picture FAKE_FATAL; with FAKE_BROKEN it cannot be loaded.
     """
     site = tmp_path / "site"
