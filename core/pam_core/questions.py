@@ -33,9 +33,14 @@ class ImageEmbedding(Protocol):
 class Clip(Protocol):
     """One object from one frame to another, ready to be described. Opaque but for this."""
 
-    track_id: int
-    first: int
-    last: int
+    @property
+    def track_id(self) -> int: ...
+
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def last(self) -> int: ...
 
 
 @dataclass(frozen=True)
