@@ -19,6 +19,9 @@ BINS = (6, 8, 8)
 CHROMA = 48
 """Histogram bins of lightness, a and b (CIELAB), the last two between minus and plus CHROMA."""
 
+FINE = 2
+"""Pixels to a cell in the picture in which motion is measured."""
+
 _KERNEL = np.array([0.25, 0.5, 0.25])
 
 
@@ -29,6 +32,7 @@ class FrameAppearance:
         """`features` (1, C, h, w) of the padded square frame, of which the picture takes `shape` cells."""
         high, wide = shape
         self.shape = shape
+        self.pixels = cv2.resize(picture, (FINE * wide, FINE * high), interpolation=cv2.INTER_AREA)
         self.bins = _bins(cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA))
         self.colours = _histogram(self.bins.ravel())
         grid = features[0].permute(1, 2, 0).float().cpu().numpy()[: -(-high // 4), : -(-wide // 4)]
@@ -50,6 +54,27 @@ class FrameAppearance:
         share = colours / np.maximum(colours + self.colours, 1e-9)
         result: FloatArray = similar * share[self.bins]
         return result
+
+    def motion(
+        self, before: FrameAppearance, mask: BoolArray, velocity: npt.NDArray[np.float64], search_range: float
+    ) -> npt.NDArray[np.float64]:
+        """The shift (x, y) in cells of what was under a mask on the frame before, by template matching.
+
+        `search_range`: distance from the shift that the velocity predicts, as a share of the longer side of the mask.
+        """
+        mask = mask.repeat(FINE, 0).repeat(FINE, 1)
+        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+        reach = max(FINE, round(search_range * max(width, height)))
+        x, y = (round(float(value) * FINE) for value in velocity)
+        pad = reach + max(abs(x), abs(y))
+        padded = cv2.copyMakeBorder(self.pixels, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        x1, y1 = pad + left + x - reach, pad + top + y - reach
+        area = padded[y1 : y1 + height + 2 * reach, x1 : x1 + width + 2 * reach]
+        template = before.pixels[top : top + height, left : left + width]
+        inside = mask[top : top + height, left : left + width, None].repeat(3, 2).astype(np.uint8)
+        error = cv2.matchTemplate(area, template, cv2.TM_SQDIFF, mask=inside)
+        row, column = np.unravel_index(int(error.argmin()), error.shape)
+        return np.array([column - reach + x, row - reach + y]) / FINE
 
     def most_similar_box(self, embedding: FloatArray, size: tuple[float, float]) -> tuple[Box, tuple[float, float]]:
         """The box of `size` (width, height) whose cells are most similar to an embedding, and its best cell (x, y)."""

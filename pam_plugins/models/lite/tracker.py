@@ -26,7 +26,7 @@ from pam_plugins.models.lite.clips import ClipMaker, LiteClip
 from pam_plugins.models.lite.naming import Detection, box_iou
 from pam_plugins.models.lite.recognizer import Recognizer
 from pam_plugins.models.lite.segmenter import MASK_LOGIT, Segmenter
-from pam_plugins.models.lite.sort import Sort, Track, centre
+from pam_plugins.models.lite.sort import Sort, Track, centre, shifted_box
 from pam_plugins.models.lite.video_segmenter import BoxPrompt, VideoSegmenter
 
 
@@ -42,6 +42,7 @@ class TrackedObject:
     recent: FloatArray
     last: FloatArray
     area: float
+    predicted: BoolArray
     lost_for: int = 0
 
     def similarity(self, embedding: FloatArray) -> float:
@@ -111,6 +112,7 @@ class LiteTracker:
         occluded_below: float = 0.7,
         max_growth: float = 2.5,
         search_frames: int = 10,
+        search_range: float = 0.35,
         learning_rate: float = 0.1,
         sort: Sort | None = None,
     ) -> None:
@@ -127,6 +129,7 @@ class LiteTracker:
         self.occluded_below = occluded_below
         self.max_growth = max_growth
         self.search_frames = search_frames
+        self.search_range = search_range
         self.learning_rate = learning_rate
         self.sort = sort or Sort()
         self._objects: dict[int, TrackedObject] = {}
@@ -154,7 +157,7 @@ class LiteTracker:
             cells = self.segmenter.cells(mask.array)
             embedding = self._appearance.embedding(cells)
             track = self.sort.begin(tight_box(cells), detections, self.detection_iou)
-            self._objects[track_id] = TrackedObject(track, cells, embedding, embedding, embedding, float(cells.sum()))
+            self._objects[track_id] = TrackedObject(track, cells, embedding, embedding, embedding, float(cells.sum()), cells)
             self._clips.setdefault(track_id, ClipMaker(track_id, frame)).see(frame, mask, True)
             regions.append(self._region(track_id, frame, mask, predicted_iou, 1.0, prompt))
         return regions
@@ -164,8 +167,18 @@ class LiteTracker:
         if not self._objects:
             self._appearance = None
             return []
+        before = self._appearance
         features = self._embed(frame)
         self.sort.predict()
+        for one in self._objects.values():
+            one.predicted = one.mask
+            if not one.lost_for:
+                shift = one.track.velocity
+                if before:
+                    shift = self._appearance.motion(before, one.mask, shift, self.search_range)
+                    one.track.box = shifted_box(one.track.box, shift - one.track.velocity)
+                    one.track.velocity = shift
+                one.predicted = _shifted(one.mask, shift)
         labels = {one.track.label for one in self._objects.values()} - {None}
         if labels:
             self.sort.associate([one for one in self._detect(frame) if one.synset in labels])
@@ -251,7 +264,7 @@ class LiteTracker:
         """Where to segment an object: where it is predicted, or, while it is lost, where it may be."""
         track, shape = one.track, one.mask.shape
         if not one.lost_for:
-            predicted = _shifted(one.mask, track.velocity)
+            predicted = one.predicted
             box = track.detection or (tight_box(predicted) if predicted.any() else None)
             if box is None:
                 return []
@@ -301,8 +314,7 @@ class LiteTracker:
             if one.track.detection:
                 possible = box_iou(box, one.track.detection) >= self.min_iou
             elif not one.lost_for:
-                predicted = _shifted(one.mask, one.track.velocity)
-                possible = mask_iou(candidate.mask, predicted) >= self.min_iou
+                possible = mask_iou(candidate.mask, one.predicted) >= self.min_iou
             else:
                 possible = 1 / self.max_growth < candidate.mask.sum() / one.area < self.max_growth
             own = box_iou(box, one.track.detection) if one.track.detection else self.max_overlap
