@@ -77,7 +77,7 @@ class FrameAppearance:
         return np.array([column - reach + x, row - reach + y]) / FINE
 
     def most_similar_box(self, embedding: FloatArray, size: tuple[float, float]) -> tuple[Box, tuple[float, float]]:
-        """The box of `size` (width, height) whose cells are most similar to an embedding, and its best cell (x, y)."""
+        """The box of `size` (width, height) that is most similar to an embedding, and its best cell (x, y)."""
         similarity = self.similarity_map(embedding)
         window = (max(1, round(size[0])) | 1, max(1, round(size[1])) | 1)
         mean = cv2.boxFilter(similarity, -1, window, borderType=cv2.BORDER_CONSTANT)

@@ -1,6 +1,6 @@
 """SORT: association of detections with tracks by the overlap of boxes and constant velocity.
 
-Bewley et al., "Simple Online and Realtime Tracking" (arXiv 1602.00763). Knows boxes and classes, no pictures or masks.
+Bewley et al., "Simple Online and Realtime Tracking" (arXiv 1602.00763). Knows boxes and classes, not pictures.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from pam_core.masks import Box
+from pam_plugins.models.lite.geometry import centre, shifted_box
 from pam_plugins.models.lite.naming import Detection, box_iou
 
 
@@ -104,12 +105,3 @@ class Sort:
     @staticmethod
     def _iou(track: Track, detection: Detection) -> float:
         return box_iou(track.box, detection.box) if track.label == detection.synset else 0.0
-
-
-def centre(box: Box) -> tuple[float, float]:
-    return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-
-
-def shifted_box(box: Box, shift: npt.NDArray[np.float64]) -> Box:
-    x, y = (float(value) for value in shift)
-    return (box[0] + x, box[1] + y, box[2] + x, box[3] + y)

@@ -1,137 +1,95 @@
 """LiteTracker: boxes from SORT, masks from MobileSAM's decoder, prompted anew on every frame. No memory network.
 
-On each frame an object is prompted with a box (the detection associated with it, or where its velocity predicts it), a
-point inside and its last mask, shifted. Its appearance embedding accepts or rejects what the decoder answers. Where it
-is rejected the object is lost, and searched for where the frame is most similar to it until it is found again.
+On each frame an object is prompted with a box (the detection associated with it, or where its motion predicts it), a
+point inside and its last mask, shifted. Its appearance embedding accepts or rejects what the decoder answers. If that
+is rejected the object is lost, and searched for where the frame is most similar to it.
 
 All masks and boxes are in cells (see `video_segmenter`) except those of prompts and regions, which are in pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import combinations
 
-import cv2
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from pam_core.contracts import ModelRef
 from pam_core.masks import BoolArray, Box, Mask
-from pam_core.types import Prompt, Region
+from pam_core.types import ModelRef, Prompt, Region
 from pam_core.video import Frame, VideoError
 from pam_plugins.models.lite.appearance import FloatArray, FrameAppearance, unit
 from pam_plugins.models.lite.clips import ClipMaker, LiteClip
+from pam_plugins.models.lite.geometry import (
+    box_mask,
+    centre,
+    deepest_cell,
+    mask_iou,
+    shifted_box,
+    shifted_mask,
+    tight_box,
+    widened_box,
+)
 from pam_plugins.models.lite.naming import Detection, box_iou
 from pam_plugins.models.lite.recognizer import Recognizer
 from pam_plugins.models.lite.segmenter import MASK_LOGIT, Segmenter
-from pam_plugins.models.lite.sort import Sort, Track, centre, shifted_box
+from pam_plugins.models.lite.sort import Sort, Track
+from pam_plugins.models.lite.tracked_object import Candidate, TrackedObject
 from pam_plugins.models.lite.video_segmenter import BoxPrompt, VideoSegmenter
 
 
-@dataclass
-class TrackedObject:
-    """A prompted object. `mask` is empty while it is lost. `first`, `recent` and `last` are its embeddings: on its
-    first frame, their moving average, and the latest. `area` is that of the whole object, a moving average.
-    """
-
-    track: Track
-    mask: BoolArray
-    first: FloatArray
-    recent: FloatArray
-    last: FloatArray
-    area: float
-    predicted: BoolArray
-    lost_for: int = 0
-
-    def similarity(self, embedding: FloatArray) -> float:
-        """The similarity of an embedding to this object, in [0, 1]: to its first appearance, and to its recent one."""
-        return float(embedding @ (self.first + self.recent)) / 2
-
-
-@dataclass
-class Candidate:
-    """A mask that the decoder gave for an object: logits, mask in cells, its embedding and predicted IoU, and the
-    similarity to the object.
-    """
-
-    logits: FloatArray
-    mask: BoolArray
-    embedding: FloatArray
-    predicted_iou: float
-    similarity: float
-
-    def remove(self, cells: BoolArray) -> None:
-        high, wide = cells.shape
-        self.mask[cells] = False
-        self.logits[:high, :wide][cells] = -MASK_LOGIT
-
-
+@dataclass(eq=False)
 class LiteTracker:
     """A demonstration `Tracker` (pam_core.video): short rather than strong.
 
-    It keeps objects that move smoothly and keep their appearance, through short occlusions and absences. It loses thin
-    or ragged objects in front of clutter, objects that are half hidden for long, and what moves by more than its own
-    size between two frames; it does not tell apart objects of one appearance that meet, unless the COCO detector
-    knows their class. It does no re-identification across scenes and no camera motion compensation.
+    It keeps objects that hardly change their appearance, also when they cross, and some that leave the picture and
+    come back. It loses thin or ragged objects in front of clutter, and objects that something unprompted hides, which
+    it may not find again. It confuses objects of one appearance that meet, unless the COCO detector knows their
+    class. It has no re-identification across scenes and no camera motion compensation.
 
     Args:
         segmenter: MobileSAM.
-        recognizer: the COCO detector is used of it.
+        recognizer: its COCO detector is used.
         model: the reference that regions carry.
         side: long side of the encoder's picture in pixels, a multiple of 64; 1024 takes five times as long as 512.
-        box_margin: how much wider than the object the prompt's box is, as a share of its sides; without it masks shrink.
+        box_margin: margin of the prompt's box, as a share of the object's sides; without it masks shrink.
         min_iou: least IoU of a mask with the predicted mask, or of its box with the associated detection.
         detection_iou: least IoU of a detection with a prompted object's box for the object to have its class.
         keep_similarity: least similarity of a mask to a tracked object.
-        find_similarity: the same for a lost object.
-        presence_scale: excess of similarity over its threshold by which the odds of presence grow e-fold.
-        max_overlap: share of a mask that other objects may claim; with more the object is hidden behind them.
-        occluded_below: share of the object's area below which it is partly hidden: nothing is learned from its mask.
-        max_growth: ratio to the object's area, up or down, of a mask that can be a lost object.
-        search_frames: frames for which a lost object is searched for at its predicted position too.
+        find_similarity: least similarity of a mask to a lost object.
+        presence_scale: excess of similarity over its threshold that multiplies the odds of presence by e.
+        max_overlap: share of a mask that other prompted objects may take, and IoU that a mask without a detection
+            may have with an unprompted object; with more the object is lost.
+        occluded_below: share of the object's usual area below which nothing is learned from a mask.
+        max_growth: ratio of areas, up or down, between a lost object and a mask of it.
+        search_frames: frames for which a lost object is also searched for where its velocity predicts it.
+        search_range: distance of a template match from its prediction, as a share of the object's longer side.
         learning_rate: weight of the latest embedding and area in the moving averages.
         sort: association of detections; a new `Sort()` by default.
     """
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        recognizer: Recognizer,
-        model: ModelRef,
-        *,
-        side: int = 512,
-        box_margin: float = 0.04,
-        min_iou: float = 0.3,
-        detection_iou: float = 0.65,
-        keep_similarity: float = 0.65,
-        find_similarity: float = 0.75,
-        presence_scale: float = 0.05,
-        max_overlap: float = 0.5,
-        occluded_below: float = 0.7,
-        max_growth: float = 2.5,
-        search_frames: int = 10,
-        search_range: float = 0.35,
-        learning_rate: float = 0.1,
-        sort: Sort | None = None,
-    ) -> None:
-        self.segmenter = VideoSegmenter(segmenter, side)
-        self.recognizer = recognizer
-        self.model = model
-        self.box_margin = box_margin
-        self.min_iou = min_iou
-        self.detection_iou = detection_iou
-        self.keep_similarity = keep_similarity
-        self.find_similarity = find_similarity
-        self.presence_scale = presence_scale
-        self.max_overlap = max_overlap
-        self.occluded_below = occluded_below
-        self.max_growth = max_growth
-        self.search_frames = search_frames
-        self.search_range = search_range
-        self.learning_rate = learning_rate
-        self.sort = sort or Sort()
+    segmenter: Segmenter
+    recognizer: Recognizer
+    model: ModelRef
+    _: KW_ONLY
+    side: int = 512
+    box_margin: float = 0.04
+    min_iou: float = 0.3
+    detection_iou: float = 0.65
+    keep_similarity: float = 0.75
+    find_similarity: float = 0.8
+    presence_scale: float = 0.05
+    max_overlap: float = 0.5
+    occluded_below: float = 0.7
+    max_growth: float = 2.5
+    search_frames: int = 10
+    search_range: float = 0.35
+    learning_rate: float = 0.1
+    sort: Sort = field(default_factory=Sort)
+
+    def __post_init__(self) -> None:
+        self.video_segmenter = VideoSegmenter(self.segmenter, self.side)
         self._objects: dict[int, TrackedObject] = {}
         self._clips: dict[int, ClipMaker] = {}
         self._appearance: FrameAppearance | None = None
@@ -145,19 +103,19 @@ class LiteTracker:
             prompt.check(size[1], size[0])
         if not prompts:
             return []
-        if self._appearance is None or self._index != frame.index:
-            self._embed(frame)
-        assert self._appearance is not None
-        detections = self._detect(frame)
+        appearance = self._appearance
+        if appearance is None or self._index != frame.index:
+            _, appearance = self._embed(frame)
+        detections = self._detect(frame, appearance)
         regions = []
         for (track_id, prompt), (mask, predicted_iou) in zip(
             prompts.items(), self._segment(frame, list(prompts.values())), strict=True
         ):
             self._forget(track_id)
-            cells = self.segmenter.cells(mask.array)
-            embedding = self._appearance.embedding(cells)
+            cells = self.video_segmenter.cells(mask.array)
+            embedding = appearance.embedding(cells)
             track = self.sort.begin(tight_box(cells), detections, self.detection_iou)
-            self._objects[track_id] = TrackedObject(track, cells, embedding, embedding, embedding, float(cells.sum()), cells)
+            self._objects[track_id] = TrackedObject(track, cells, embedding, cells, embedding, embedding)
             self._clips.setdefault(track_id, ClipMaker(track_id, frame)).see(frame, mask, True)
             regions.append(self._region(track_id, frame, mask, predicted_iou, 1.0, prompt))
         return regions
@@ -167,33 +125,34 @@ class LiteTracker:
         if not self._objects:
             self._appearance = None
             return []
-        before = self._appearance
-        features = self._embed(frame)
+        before, (features, appearance) = self._appearance, self._embed(frame)
         self.sort.predict()
         for one in self._objects.values():
-            one.predicted = one.mask
-            if not one.lost_for:
-                shift = one.track.velocity
-                if before:
-                    shift = self._appearance.motion(before, one.mask, shift, self.search_range)
-                    one.track.box = shifted_box(one.track.box, shift - one.track.velocity)
-                    one.track.velocity = shift
-                one.predicted = _shifted(one.mask, shift)
+            if before and not one.lost_for:
+                self._measure_motion(one, before, appearance)
         labels = {one.track.label for one in self._objects.values()} - {None}
         if labels:
-            self.sort.associate([one for one in self._detect(frame) if one.synset in labels])
+            self.sort.associate([one for one in self._detect(frame, appearance) if one.synset in labels])
         objects = dict(sorted(self._objects.items()))
-        prompts = [(track_id, prompt) for track_id, one in objects.items() for prompt in self._prompts(one)]
+        prompts = [
+            (track_id, prompt) for track_id, one in objects.items() for prompt in self._prompts(one, appearance)
+        ]
         candidates: dict[int, list[Candidate]] = {track_id: [] for track_id in objects}
         if prompts:
-            logits, ious = self.segmenter.decode(features, [prompt for _, prompt in prompts])
+            logits, ious = self.video_segmenter.decode(features, [prompt for _, prompt in prompts])
             for (track_id, prompt), masks, predicted_ious in zip(prompts, logits, ious, strict=True):
-                candidates[track_id] += self._candidates(objects[track_id], prompt, masks, predicted_ious)
+                candidates[track_id] += self._candidates(
+                    objects[track_id], appearance, prompt.box, masks, predicted_ious
+                )
         chosen = {
-            track_id: max(self._accepted(objects[track_id], of_one), key=_quality, default=None)
+            track_id: max(
+                (each for each in of_one if self._is_accepted(objects[track_id], each)),
+                key=lambda each: each.similarity * each.predicted_iou,
+                default=None,
+            )
             for track_id, of_one in candidates.items()
         }
-        self._separate(chosen)
+        self._separate(chosen, appearance)
         return [self._update(frame, track_id, chosen[track_id], candidates[track_id]) for track_id in objects]
 
     def remove(self, track_id: int) -> None:
@@ -230,55 +189,64 @@ class LiteTracker:
         self._size = (height, width)
         return self._size
 
-    def _embed(self, frame: Frame):
-        features = self.segmenter.embed(frame.picture)
-        self._appearance = FrameAppearance(frame.picture, features, self.segmenter.shape(frame.picture.shape[:2]))
+    def _embed(self, frame: Frame) -> tuple[torch.Tensor, FrameAppearance]:
+        features = self.video_segmenter.embed(frame.picture)
+        height, width = frame.picture.shape[:2]
+        self._appearance = FrameAppearance(frame.picture, features, self.video_segmenter.shape((height, width)))
         self._index = frame.index
-        return features
+        return features, self._appearance
 
-    def _detect(self, frame: Frame) -> list[Detection]:
+    def _detect(self, frame: Frame, appearance: FrameAppearance) -> list[Detection]:
         """The detections on a frame, with boxes in cells."""
-        high, wide = self._appearance.shape
+        high, wide = appearance.shape
         y, x = high / frame.picture.shape[0], wide / frame.picture.shape[1]
         return [
             Detection((one.box[0] * x, one.box[1] * y, one.box[2] * x, one.box[3] * y), one.score, one.synset)
             for one in self.recognizer.detect(frame.picture, parts=False)
         ]
 
-    def _segment(self, frame: Frame, prompts: list[Prompt]) -> list[tuple[Mask, float | None]]:
-        """The mask of each prompt of a single picture and its predicted IoU, None for a mask that was given."""
-        plain = [prompt for prompt in prompts if prompt.points or prompt.box]
-        segmenter, size = self.segmenter.segmenter, frame.picture.shape[:2]
-        found = iter(segmenter.segment(segmenter.embed(frame.picture), size, plain) if plain else ())
-        answers = []
+    def _segment(self, frame: Frame, prompts: Sequence[Prompt]) -> list[tuple[Mask, float | None]]:
+        """The mask of each prompt as in a single picture and its predicted IoU, None for a mask that was given."""
+        segmenter, size = self.segmenter, (frame.picture.shape[0], frame.picture.shape[1])
+        to_segment = [prompt for prompt in prompts if prompt.points or prompt.box]
+        found = iter(segmenter.segment(segmenter.embed(frame.picture), size, to_segment) if to_segment else ())
+        masks: list[tuple[Mask, float | None]] = []
         for prompt in prompts:
             if prompt.mask and not (prompt.points or prompt.box):
-                answers.append((prompt.mask, None))
-                continue
-            best = next(found)[0]
-            mask = Mask.from_array(best.mask if best.mask.any() else _prompted_pixels(prompt, size))
-            answers.append((mask, best.predicted_iou))
-        return answers
+                masks.append((prompt.mask, None))
+            else:
+                best = next(found)[0]
+                dense = best.mask if best.mask.any() else _prompted_pixels(prompt, size)
+                masks.append((Mask.from_array(dense), best.predicted_iou))
+        return masks
 
-    def _prompts(self, one: TrackedObject) -> list[BoxPrompt]:
+    def _measure_motion(self, one: TrackedObject, before: FrameAppearance, now: FrameAppearance) -> None:
+        """Correct the prediction of a track by the motion of the object's pixels."""
+        shift = now.motion(before, one.mask, one.track.velocity, self.search_range)
+        one.track.box = shifted_box(one.track.box, shift - one.track.velocity)
+        one.track.velocity = shift
+        one.predicted = shifted_mask(one.mask, shift)
+
+    def _prompts(self, one: TrackedObject, appearance: FrameAppearance) -> list[BoxPrompt]:
         """Where to segment an object: where it is predicted, or, while it is lost, where it may be."""
-        track, shape = one.track, one.mask.shape
+        track = one.track
         if not one.lost_for:
-            predicted = one.predicted
-            box = track.detection or (tight_box(predicted) if predicted.any() else None)
-            if box is None:
+            if not track.detection and not one.predicted.any():
                 return []
-            inside = predicted & box_mask(box, shape)
-            point = deepest(inside) if inside.any() else centre(box)
-            return [BoxPrompt(self._widened(box), point, predicted if inside.any() else None)]
+            box = track.detection or tight_box(one.predicted)
+            inside = one.predicted & box_mask(box, one.mask.shape)
+            if not inside.any():
+                return [BoxPrompt(widened_box(box, self.box_margin), centre(box))]
+            return [BoxPrompt(widened_box(box, self.box_margin), deepest_cell(inside), one.predicted)]
         size = track.box[2] - track.box[0], track.box[3] - track.box[1]
-        box, point = self._appearance.most_similar_box(one.recent, size)
-        boxes = [one.detection for one in self._newcomers(one)]
-        if track.detection:
-            boxes.append(track.detection)
-        elif one.lost_for <= self.search_frames:
+        box, point = appearance.most_similar_box(one.recent, size)
+        boxes = [other.detection for other in self._newcomers(one)]
+        if track.detection or one.lost_for <= self.search_frames:
             boxes.append(track.box)
-        return [BoxPrompt(box, point), *(BoxPrompt(self._widened(box), centre(box)) for box in boxes)]
+        return [
+            BoxPrompt(box, point),
+            *(BoxPrompt(widened_box(each, self.box_margin), centre(each)) for each in boxes if each),
+        ]
 
     def _newcomers(self, one: TrackedObject) -> list[Track]:
         """Detections of a lost object's class that can be it: their tracks began after it was lost."""
@@ -289,48 +257,47 @@ class LiteTracker:
         ]
 
     def _candidates(
-        self, one: TrackedObject, prompt: BoxPrompt, logits: FloatArray, ious: FloatArray
+        self, one: TrackedObject, appearance: FrameAppearance, box: Box, logits: FloatArray, ious: FloatArray
     ) -> list[Candidate]:
-        """The masks (4, cells, cells) of one prompt. A prompt with a mask is not ambiguous: the first mask is its."""
-        high, wide = one.mask.shape
-        count = 1 if not one.lost_for else len(logits)
+        """The decoder's masks (4, cells, cells) for one prompt; of a tracked object the first alone."""
+        shape = appearance.shape
         candidates = []
-        for mask_logits, iou in zip(logits[:count], ious[:count], strict=True):
-            mask_logits[:high, :wide][~box_mask(self._widened(prompt.box), (high, wide))] = -MASK_LOGIT
-            mask = mask_logits[:high, :wide] > 0
+        for mask_logits, iou in zip(logits, ious, strict=True):
+            mask_logits[: shape[0], : shape[1]][~box_mask(widened_box(box, self.box_margin), shape)] = -MASK_LOGIT
+            mask = mask_logits[: shape[0], : shape[1]] > 0
             if mask.any():
-                embedding = self._appearance.embedding(mask)
+                embedding = appearance.embedding(mask)
                 candidates.append(Candidate(mask_logits, mask, embedding, float(iou), one.similarity(embedding)))
+            if not one.lost_for:
+                break
         return candidates
 
-    def _accepted(self, one: TrackedObject, candidates: Iterable[Candidate]) -> list[Candidate]:
-        """The candidates that can be the object."""
-        threshold = self.find_similarity if one.lost_for else self.keep_similarity
+    def _is_accepted(self, one: TrackedObject, candidate: Candidate) -> bool:
+        """Whether a candidate is similar to the object, where it is predicted, and not an unprompted object."""
+        box, detection = tight_box(candidate.mask), one.track.detection
+        if detection:
+            fits = box_iou(box, detection) >= self.min_iou
+        elif not one.lost_for:
+            fits = mask_iou(candidate.mask, one.predicted) >= self.min_iou
+        else:
+            fits = 1 / self.max_growth < candidate.mask.sum() / one.area < self.max_growth
+        own = box_iou(box, detection) if detection else self.max_overlap
         newcomers = self._newcomers(one)
-        others = [t.detection for t in self.sort.tracks if not t.prompted and t.detection and t not in newcomers]
-        accepted = []
-        for candidate in candidates:
-            box = tight_box(candidate.mask)
-            if one.track.detection:
-                possible = box_iou(box, one.track.detection) >= self.min_iou
-            elif not one.lost_for:
-                possible = mask_iou(candidate.mask, one.predicted) >= self.min_iou
-            else:
-                possible = 1 / self.max_growth < candidate.mask.sum() / one.area < self.max_growth
-            own = box_iou(box, one.track.detection) if one.track.detection else self.max_overlap
-            possible &= all(box_iou(box, other) <= own for other in others)
-            if possible and candidate.similarity >= threshold:
-                accepted.append(candidate)
-        return accepted
+        others = [each.detection for each in self.sort.tracks if not each.prompted and each not in newcomers]
+        fits &= all(box_iou(box, other) <= own for other in others if other)
+        return fits and candidate.similarity >= self._threshold(one)
 
-    def _separate(self, chosen: Mapping[int, Candidate | None]) -> None:
+    def _threshold(self, one: TrackedObject) -> float:
+        return self.find_similarity if one.lost_for else self.keep_similarity
+
+    def _separate(self, chosen: Mapping[int, Candidate | None], appearance: FrameAppearance) -> None:
         """Give cells that two masks claim to the object that is more similar to them."""
         pairs = [(self._objects[track_id], best) for track_id, best in chosen.items() if best is not None]
         areas = [best.mask.sum() for _, best in pairs]
         for (one, first), (other, second) in combinations(pairs, 2):
             both = first.mask & second.mask
             if both.any():
-                similarity = [self._appearance.similarity_map(o.recent)[both].mean() for o in (one, other)]
+                similarity = [appearance.similarity_map(o.recent)[both].mean() for o in (one, other)]
                 (second if similarity[0] > similarity[1] else first).remove(both)
         for (_, best), area in zip(pairs, areas, strict=True):
             if best.mask.sum() < (1 - self.max_overlap) * area:
@@ -339,11 +306,12 @@ class LiteTracker:
     def _update(self, frame: Frame, track_id: int, best: Candidate | None, candidates: Iterable[Candidate]) -> Region:
         """Record an object's mask on this frame, or that it is lost."""
         one, clip = self._objects[track_id], self._clips[track_id]
-        threshold = self.find_similarity if one.lost_for else self.keep_similarity
         similarity = best.similarity if best else max((c.similarity for c in candidates), default=0.0)
-        presence = 1 / (1 + float(np.exp((threshold - similarity) / self.presence_scale)))
+        presence = 1 / (1 + float(np.exp((self._threshold(one) - similarity) / self.presence_scale)))
         size = frame.picture.shape[:2]
-        dense = self.segmenter.full_size(best.logits, size) if best and best.mask.any() else np.zeros(size, bool)
+        dense = (
+            self.video_segmenter.full_size(best.logits, size) if best and best.mask.any() else np.zeros(size, bool)
+        )
         mask = Mask.from_array(dense)
         if best is None or not mask.area:
             one.lost_for += 1
@@ -384,46 +352,6 @@ class LiteTracker:
             frame=frame.index,
             time=frame.time,
         )
-
-    def _widened(self, box: Box) -> Box:
-        x, y = self.box_margin * (box[2] - box[0]), self.box_margin * (box[3] - box[1])
-        return (box[0] - x, box[1] - y, box[2] + x, box[3] + y)
-
-
-def _quality(candidate: Candidate) -> float:
-    return candidate.similarity + 0.5 * candidate.predicted_iou
-
-
-def tight_box(mask: BoolArray) -> Box:
-    """The box around the set cells, of which there is at least one."""
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return (float(x), float(y), float(x + width), float(y + height))
-
-
-def box_mask(box: Box, shape: tuple[int, ...]) -> BoolArray:
-    """The cells of a box, at least one of those in the picture, as a mask (H, W)."""
-    mask = np.zeros(shape, bool)
-    x1, y1, x2, y2 = (max(0, round(value)) for value in box)
-    mask[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = True
-    return mask
-
-
-def mask_iou(a: BoolArray, b: BoolArray) -> float:
-    return float((a & b).sum() / max(1, (a | b).sum()))
-
-
-def deepest(mask: BoolArray) -> tuple[float, float]:
-    """The cell farthest from the edge of a mask (x, y)."""
-    padded = np.pad(mask.view(np.uint8), 1)
-    y, x = np.unravel_index(int(cv2.distanceTransform(padded, cv2.DIST_L2, 3).argmax()), padded.shape)
-    return float(x - 1), float(y - 1)
-
-
-def _shifted(mask: BoolArray, shift: npt.NDArray[np.float64]) -> BoolArray:
-    """A mask moved by some cells (x, y)."""
-    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
-    moved: BoolArray = cv2.warpAffine(mask.astype(np.float32), matrix, mask.shape[::-1]) > 0.5
-    return moved
 
 
 def _prompted_pixels(prompt: Prompt, size: tuple[int, int]) -> BoolArray:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pam_core.masks import Box
+from pam_plugins.models.lite.geometry import centre
 from pam_plugins.models.lite.naming import Detection
-from pam_plugins.models.lite.sort import Sort, Track, centre
+from pam_plugins.models.lite.sort import Sort, Track
 
 PERSON, DOG = "n00007846", "n02084071"
 

@@ -83,9 +83,9 @@ def test_two_that_cross_stay_who_they_are_and_are_one_batch(
     video = film("crossing", 24)
     tracker = new_tracker(model)
     batches: list[int] = []
-    decode = tracker.segmenter.decode
+    decode = tracker.video_segmenter.decode
     monkeypatch.setattr(
-        tracker.segmenter, "decode", lambda f, prompts: batches.append(len(prompts)) or decode(f, prompts)
+        tracker.video_segmenter, "decode", lambda f, prompts: batches.append(len(prompts)) or decode(f, prompts)
     )
     seen = follow(tracker, video)
     for number, region in enumerate(seen[-1]):
@@ -154,7 +154,7 @@ def test_clicks_and_boxes_begin_a_track_too(model: LiteModel) -> None:
 def test_a_bad_prompt_is_refused_before_any_work(model: LiteModel, monkeypatch: pytest.MonkeyPatch) -> None:
     video = film("straight", 2)
     tracker = new_tracker(model)
-    monkeypatch.setattr(tracker.segmenter, "embed", lambda picture: pytest.fail("it began to work"))
+    monkeypatch.setattr(tracker.video_segmenter, "embed", lambda picture: pytest.fail("it began to work"))
     with pytest.raises(PromptError, match="outside the picture"):
         tracker.add(video.frames[0], {1: video.prompts()[1], 2: Prompt.at(999, 1)})
 
