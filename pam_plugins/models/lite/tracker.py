@@ -237,7 +237,11 @@ class LiteTracker:
             inside = one.predicted & box_mask(box, one.mask.shape)
             if not inside.any():
                 return [BoxPrompt(widened_box(box, self.box_margin), centre(box))]
-            return [BoxPrompt(widened_box(box, self.box_margin), deepest_cell(inside), one.predicted)]
+            prompts = [BoxPrompt(widened_box(box, self.box_margin), deepest_cell(inside), one.predicted)]
+            if not track.detection and one.predicted.sum() < self.occluded_below * one.area:
+                whole = widened_box(box, (float(one.area / one.predicted.sum()) ** 0.5 - 1) / 2)
+                prompts.append(BoxPrompt(whole, deepest_cell(inside)))
+            return prompts
         size = track.box[2] - track.box[0], track.box[3] - track.box[1]
         box, point = appearance.most_similar_box(one.recent, size)
         boxes = [other.detection for other in self._newcomers(one)]
