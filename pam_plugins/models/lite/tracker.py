@@ -116,7 +116,7 @@ class LiteTracker:
             embedding = appearance.embedding(cells)
             track = self.sort.begin(tight_box(cells), detections, self.detection_iou)
             self._objects[track_id] = TrackedObject(track, cells, embedding, cells, embedding, embedding)
-            self._clips.setdefault(track_id, ClipMaker(track_id, frame)).see(frame, mask, True)
+            self._clips.setdefault(track_id, ClipMaker(track_id, frame)).add(frame, mask, True)
             regions.append(self._region(track_id, frame, mask, predicted_iou, 1.0, prompt))
         return regions
 
@@ -320,7 +320,7 @@ class LiteTracker:
         if best is None or not mask.area:
             one.lost_for += 1
             one.mask = np.zeros_like(one.mask)
-            clip.miss(frame)
+            clip.add_absence(frame)
             return self._region(track_id, frame, mask, 0.0, min(presence, 0.49))
         area = float(best.mask.sum())
         box = tight_box(best.mask)
@@ -334,7 +334,7 @@ class LiteTracker:
             one.recent = unit(one.recent + self.learning_rate * (best.embedding - one.recent))
             one.area += self.learning_rate * (area - one.area)
         one.lost_for = 0
-        clip.see(frame, mask, not occluded)
+        clip.add(frame, mask, not occluded)
         return self._region(track_id, frame, mask, best.predicted_iou, max(presence, 0.5))
 
     def _region(
