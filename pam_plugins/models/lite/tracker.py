@@ -43,10 +43,10 @@ from pam_plugins.models.lite.video_segmenter import BoxPrompt, VideoSegmenter
 class LiteTracker:
     """A demonstration `Tracker` (pam_core.video): short rather than strong.
 
-    It keeps objects that hardly change their appearance, also when they cross, and some that leave the picture and
-    come back. It loses thin or ragged objects in front of clutter, and objects that something unprompted hides, which
-    it may not find again. It confuses objects of one appearance that meet, unless the COCO detector knows their
-    class. It has no re-identification across scenes and no camera motion compensation.
+    It keeps objects that hardly change their appearance, most of those that cross, and about half of those that leave
+    the picture or are hidden and come back. It loses thin or ragged objects in front of clutter, and often claims
+    something similar while an object is absent. It confuses objects of one appearance that meet, unless the COCO
+    detector knows their class. It has no re-identification across scenes and no camera motion compensation.
 
     Args:
         segmenter: MobileSAM.
