@@ -1,5 +1,5 @@
-"""What `lite` saw of an object over some frames, and the sentence it makes of it: one noun, chosen from what its
-networks say of several frames of the clip and of the track before it, and the measured motion.
+"""Clips of one tracked object and their captions: one noun, chosen from several frames of the clip and of the track
+before it, and the measured motion.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pam_core.types import Picture
 from pam_core.video import Frame
 from pam_plugins.models.lite import words_motion_en
 from pam_plugins.models.lite.facts import Facts, measure
-from pam_plugins.models.lite.motion import Motion, MotionRecorder, Sighting, Thinned
+from pam_plugins.models.lite.motion import Motion, MotionRecorder, Observation, Thinned
 from pam_plugins.models.lite.naming import Name, Namer
 from pam_plugins.models.lite.recognizer import Recognizer
 from pam_plugins.models.lite.words_motion_zh import describe as describe_zh
@@ -54,7 +54,7 @@ class Sample:
 @dataclass(frozen=True)
 class LiteClip:
     """A `Clip` (pam_core.video). `samples` are of the clip, `earlier` of the whole track before it; both are empty
-    only where the object was never seen.
+    only where the object was never visible.
     """
 
     track_id: int
@@ -66,7 +66,7 @@ class LiteClip:
 
 
 class ClipMaker:
-    """Gathers what is seen of one object, frame by frame, and cuts it into clips. Its memory does not grow."""
+    """Records one object frame by frame and cuts clips of it. Its memory does not grow."""
 
     def __init__(self, track_id: int, frame: Frame) -> None:
         self.track_id = track_id
@@ -79,12 +79,12 @@ class ClipMaker:
         self._recorder = MotionRecorder(self._size)
         self._samples: Thinned[Sample] = Thinned(SAMPLES)
 
-    def see(self, frame: Frame, mask: Mask, whole: bool) -> None:
-        """`whole`: all of the object can be seen, so that it can be known by its looks."""
+    def add(self, frame: Frame, mask: Mask, unoccluded: bool) -> None:
+        """Record the object on a frame; only while it is `unoccluded` is the frame a sample to name it by."""
         self._last = frame.index
-        self._now: Sighting | float = Sighting(frame.time, mask.box, float(mask.area))
-        self._recorder.see(self._now)
-        if not whole and self._track.items:
+        self._now: Observation | float = Observation(frame.time, mask.box, float(mask.area))
+        self._recorder.add(self._now)
+        if not unoccluded and self._track.items:
             return
         due = [kept for kept in (self._samples, self._track) if kept.due]
         sample = Sample.take(frame.picture, mask) if due else None
@@ -94,19 +94,19 @@ class ClipMaker:
             else:
                 kept.skip()
 
-    def miss(self, frame: Frame) -> None:
+    def add_absence(self, frame: Frame) -> None:
         self._last, self._now = frame.index, frame.time
-        self._recorder.miss(frame.time)
+        self._recorder.add_absence(frame.time)
 
     def cut(self) -> LiteClip:
         own = self._samples.items
         earlier = [sample for sample in self._track.items if not any(sample is other for other in own)]
         clip = LiteClip(self.track_id, self._first, self._last, tuple(own), tuple(earlier), self._recorder.motion())
         self._begin(self._last)
-        if isinstance(self._now, Sighting):
-            self._recorder.see(self._now)
+        if isinstance(self._now, Observation):
+            self._recorder.add(self._now)
         else:
-            self._recorder.miss(self._now)
+            self._recorder.add_absence(self._now)
         return clip
 
 
@@ -136,5 +136,5 @@ def _facts(clip: LiteClip) -> Facts:
     samples = clip.samples or clip.earlier
     if not samples:
         return Facts((), 0, 0, 0.0)
-    seen = Counter(measure(sample.picture, [sample.mask])[0].colours for sample in samples)
-    return Facts(colours=seen.most_common(1)[0][0], row=0, column=0, share=0.0)
+    counts = Counter(measure(sample.picture, [sample.mask])[0].colours for sample in samples)
+    return Facts(colours=counts.most_common(1)[0][0], row=0, column=0, share=0.0)

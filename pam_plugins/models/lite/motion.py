@@ -66,7 +66,7 @@ class Thinned(Generic[Item]):
 
 
 @dataclass(frozen=True)
-class Sighting:
+class Observation:
     """The object on one frame: seconds, its box in pixels, its area in pixels."""
 
     time: float
@@ -112,25 +112,25 @@ class MotionRecorder:
     def __init__(self, size: tuple[int, int]) -> None:
         """`size`: the picture's (height, width) in pixels."""
         self.size = size
-        self._way: Thinned[Sighting] = Thinned(POSITIONS)
-        self._early: list[Sighting] = []
-        self._late: deque[Sighting] = deque(maxlen=SPAN)
+        self._way: Thinned[Observation] = Thinned(POSITIONS)
+        self._early: list[Observation] = []
+        self._late: deque[Observation] = deque(maxlen=SPAN)
         self._found = False
         self._lost = False
         self._missing_since: float | None = None
         self._away = 0.0
 
-    def see(self, sighting: Sighting) -> None:
+    def add(self, observation: Observation) -> None:
         if self._missing_since is not None and self._late:
-            self._away += abs(sighting.time - self._missing_since)
+            self._away += abs(observation.time - self._missing_since)
             self._late.clear()
         self._missing_since, self._lost = None, False
         if len(self._early) < SPAN:
-            self._early.append(sighting)
-        self._late.append(sighting)
-        self._way.put(sighting)
+            self._early.append(observation)
+        self._late.append(observation)
+        self._way.put(observation)
 
-    def miss(self, time: float) -> None:
+    def add_absence(self, time: float) -> None:
         self._found = self._found or not self._early
         self._lost = True
         if self._missing_since is None:
@@ -141,10 +141,10 @@ class MotionRecorder:
             return Motion(found=self._found, lost=self._lost)
         first, last = self._early[0], self._late[-1]
         way = self._way.items if self._way.items[-1] is last else [*self._way.items, last]
-        points = _smooth([sighting.centre for sighting in way])
+        points = _smooth([observation.centre for observation in way])
         length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
         went = points[-1] - points[0]
-        side = float(np.median([sighting.side for sighting in way]))
+        side = float(np.median([observation.side for observation in way]))
         seconds = abs(last.time - first.time) - self._away
         moves = float(np.linalg.norm(np.ptp(points, axis=0))) >= STILL * side
         straight = moves and float(np.linalg.norm(went)) * WANDERING >= length
@@ -165,17 +165,17 @@ class MotionRecorder:
     def _share(self, point: Point) -> Point:
         return point[0] / self.size[1], point[1] / self.size[0]
 
-    def _edge(self, sighting: Sighting, towards: Sequence[Point]) -> str | None:
+    def _edge(self, observation: Observation, towards: Sequence[Point]) -> str | None:
         """The edge that the object touches and that its way (from the inside out) leads to."""
         went = np.subtract(towards[-1], towards[0])
-        touched = {edge: float(went @ np.array(_EDGES[edge])) for edge in self._touched(sighting)}
+        touched = {edge: float(went @ np.array(_EDGES[edge])) for edge in self._touched(observation)}
         best = max(touched, key=lambda edge: touched[edge], default=None)
         return best if best and touched[best] > 0.5 * float(np.linalg.norm(went)) else None
 
-    def _touched(self, sighting: Sighting) -> list[str]:
+    def _touched(self, observation: Observation) -> list[str]:
         height, width = self.size
         near = 0.01 * max(self.size)
-        x1, y1, x2, y2 = sighting.box
+        x1, y1, x2, y2 = observation.box
         touched = {"left": x1 <= near, "right": x2 >= width - near, "top": y1 <= near, "bottom": y2 >= height - near}
         return [edge for edge, is_touched in touched.items() if is_touched]
 

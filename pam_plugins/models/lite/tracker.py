@@ -44,10 +44,10 @@ from pam_plugins.models.lite.video_segmenter import BoxPrompt, VideoSegmenter
 class LiteTracker:
     """A demonstration `Tracker` (pam_core.video): short rather than strong.
 
-    It keeps objects that hardly change their appearance, also when they cross, and some that leave the picture and
-    come back. It loses thin or ragged objects in front of clutter, and objects that something unprompted hides, which
-    it may not find again. It confuses objects of one appearance that meet, unless the COCO detector knows their
-    class. It has no re-identification across scenes and no camera motion compensation.
+    It keeps objects that hardly change their appearance, most of those that cross, and about half of those that leave
+    the picture or are hidden and come back. It loses thin or ragged objects in front of clutter, and often claims
+    something similar while an object is absent. It confuses objects of one appearance that meet, unless the COCO
+    detector knows their class. It has no re-identification across scenes and no camera motion compensation.
 
     Args:
         segmenter: MobileSAM.
@@ -117,7 +117,7 @@ class LiteTracker:
             embedding = appearance.embedding(cells)
             track = self.sort.begin(tight_box(cells), detections, self.detection_iou)
             self._objects[track_id] = TrackedObject(track, cells, embedding, cells, embedding, embedding)
-            self._clips.setdefault(track_id, ClipMaker(track_id, frame)).see(frame, mask, True)
+            self._clips.setdefault(track_id, ClipMaker(track_id, frame)).add(frame, mask, True)
             regions.append(self._region(track_id, frame, mask, predicted_iou, 1.0, prompt))
         return regions
 
@@ -238,7 +238,11 @@ class LiteTracker:
             inside = one.predicted & box_mask(box, one.mask.shape)
             if not inside.any():
                 return [BoxPrompt(widened_box(box, self.box_margin), centre(box))]
-            return [BoxPrompt(widened_box(box, self.box_margin), deepest_cell(inside), one.predicted)]
+            prompts = [BoxPrompt(widened_box(box, self.box_margin), deepest_cell(inside), one.predicted)]
+            if not track.detection and one.predicted.sum() < self.occluded_below * one.area:
+                whole = widened_box(box, (float(one.area / one.predicted.sum()) ** 0.5 - 1) / 2)
+                prompts.append(BoxPrompt(whole, deepest_cell(inside)))
+            return prompts
         size = track.box[2] - track.box[0], track.box[3] - track.box[1]
         box, point = appearance.most_similar_box(one.recent, size)
         boxes = [other.detection for other in self._newcomers(one)]
@@ -319,7 +323,7 @@ class LiteTracker:
         if best is None or not mask.area:
             one.lost_for += 1
             one.mask = np.zeros_like(one.mask)
-            clip.miss(frame)
+            clip.add_absence(frame)
             return self._region(track_id, frame, mask, 0.0, min(presence, 0.49))
         area = float(best.mask.sum())
         box = tight_box(best.mask)
@@ -333,7 +337,7 @@ class LiteTracker:
             one.recent = unit(one.recent + self.learning_rate * (best.embedding - one.recent))
             one.area += self.learning_rate * (area - one.area)
         one.lost_for = 0
-        clip.see(frame, mask, not occluded)
+        clip.add(frame, mask, not occluded)
         return self._region(track_id, frame, mask, best.predicted_iou, max(presence, 0.5))
 
     def _region(

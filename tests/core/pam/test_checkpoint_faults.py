@@ -22,7 +22,6 @@ from pam_core.pam import checkpoint as checkpoints
 from pam_core.pam.checkpoint import load_pretrained
 from pam_core.pam.config import SAM2_SIZES, PamConfig
 from pam_core.pam.location import INDEX, SINGLE
-from pam_plugins import plugins
 from pam_plugins.models.pam.info import VARIABLE
 from tests.core.pam.conftest import PARITY, Pam, shard
 from tests.factories import shapes, write_picture
@@ -190,7 +189,6 @@ def test_a_bad_checkpoint_is_one_sentence(
     with pytest.raises(CheckpointError, match=said) as caught:
         load_pretrained(checkpoint)
     assert one_sentence(str(caught.value)), str(caught.value)
-    plugins._load_once.cache_clear()
     monkeypatch.setenv(VARIABLE, str(checkpoint))
     photo = write_picture(tmp_path / "photo.png", shapes(64, 48, 1)[0])
     result = pam("perceive", photo, "--point", "1,1", "--model", "pam")
@@ -280,14 +278,13 @@ def test_out_of_memory(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Non
 STARVED = """
 import resource, sys
 from pathlib import Path
-import torch, pam_core.pam.checkpoint
+import pam_core.pam.checkpoint
 from pam_core.errors import CheckpointError
-from pam_core.pam.model import PamModel
-load_pretrained({small!r})
+pam_core.pam.checkpoint.load_pretrained({small!r})
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + {spare}, -1))
 try:
-    load_pretrained({big!r})
+    pam_core.pam.checkpoint.load_pretrained({big!r})
 except CheckpointError as error:
     sys.exit(str(error))
 """

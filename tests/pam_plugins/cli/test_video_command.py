@@ -23,7 +23,6 @@ from pam_core.media import camera
 from pam_core.media.frame_sources import VideoFile
 from pam_core.types import Picture
 from pam_core.video import Fault, Frame, FrameResult, SessionResult, TrackEvent
-from pam_plugins import plugins
 from pam_plugins.cli import app, console
 from pam_plugins.plugins import get_plugins
 from pam_plugins.video_io.record import read_record
@@ -46,11 +45,9 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model() -> Iterator[FakeVideoModel]:
-    plugins._load_once.cache_clear()
     fake = FakeVideoModel()
     with get_plugins().registered(FakePlugin(fake), "fake-video"):
         yield fake
-    plugins._load_once.cache_clear()
 
 
 @pytest.fixture

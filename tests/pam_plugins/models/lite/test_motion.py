@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pam_plugins.models.lite import words_motion_en, words_motion_zh
 from pam_plugins.models.lite.facts import Facts
-from pam_plugins.models.lite.motion import DIRECTIONS, POSITIONS, Motion, MotionRecorder, Sighting, Thinned
+from pam_plugins.models.lite.motion import DIRECTIONS, POSITIONS, Motion, MotionRecorder, Observation, Thinned
 from pam_plugins.models.lite.naming import Name
 from pam_plugins.models.lite.nouns import Noun, Nouns
 from pam_plugins.models.lite.words_zh import Chinese
@@ -19,9 +19,9 @@ SIZE = (240, 320)
 BLUE = Facts(("blue",), 0, 0, 0.0)
 
 
-def sighting(time: float, x: float, y: float, side: float = 40) -> Sighting:
+def observation(time: float, x: float, y: float, side: float = 40) -> Observation:
     box = (max(0, x - side / 2), max(0, y - side / 2), min(320, x + side / 2), min(240, y + side / 2))
-    return Sighting(time, box, (box[2] - box[0]) * (box[3] - box[1]))
+    return Observation(time, box, (box[2] - box[0]) * (box[3] - box[1]))
 
 
 def recorded(*places: tuple[float, float] | None, side: float = 40) -> Motion:
@@ -29,9 +29,9 @@ def recorded(*places: tuple[float, float] | None, side: float = 40) -> Motion:
     recorder = MotionRecorder(SIZE)
     for number, place in enumerate(places):
         if place is None:
-            recorder.miss(number / 10)
+            recorder.add_absence(number / 10)
         else:
-            recorder.see(sighting(number / 10, *place, side))
+            recorder.add(observation(number / 10, *place, side))
     return recorder.motion()
 
 
@@ -69,8 +69,8 @@ def test_back_and_forth_has_no_one_direction() -> None:
 def test_time_that_runs_backward_or_stands_still_gives_no_negative_speed() -> None:
     backward, still = MotionRecorder(SIZE), MotionRecorder(SIZE)
     for number in range(20):
-        backward.see(sighting(2 - number / 10, 100 + 4 * number, 120))
-        still.see(sighting(0.0, 100 + 4 * number, 120))
+        backward.add(observation(2 - number / 10, 100 + 4 * number, 120))
+        still.add(observation(0.0, 100 + 4 * number, 120))
     assert backward.motion().speed == pytest.approx(40, rel=0.15)
     assert still.motion().moves and still.motion().speed is None
 
@@ -96,8 +96,8 @@ def test_the_time_away_in_between_is_measured() -> None:
 def test_growth_is_of_what_is_wholly_in_the_picture() -> None:
     recorder, cut_off = MotionRecorder(SIZE), MotionRecorder(SIZE)
     for number in range(30):
-        recorder.see(sighting(number / 10, 160, 120, 40 + 2 * number))
-        cut_off.see(sighting(number / 10, 300 + number, 120, 80))
+        recorder.add(observation(number / 10, 160, 120, 40 + 2 * number))
+        cut_off.add(observation(number / 10, 300 + number, 120, 80))
     assert recorder.motion().growth == pytest.approx((90 / 44) ** 2, rel=0.2)
     assert cut_off.motion().growth is None
 
@@ -105,9 +105,9 @@ def test_growth_is_of_what_is_wholly_in_the_picture() -> None:
 def test_what_goes_behind_something_does_not_shrink() -> None:
     recorder = MotionRecorder(SIZE)
     for number in range(30):
-        recorder.see(sighting(number / 10, 160, 120, 80 - 2 * number))
+        recorder.add(observation(number / 10, 160, 120, 80 - 2 * number))
     assert recorder.motion().growth is not None
-    recorder.miss(3.0)
+    recorder.add_absence(3.0)
     assert recorder.motion().growth is None
 
 

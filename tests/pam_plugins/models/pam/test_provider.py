@@ -31,9 +31,7 @@ PHOTO = FOLDER / "inputs" / "image.png"
 def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tiny checkpoint as the user's own; nothing of it stays in any cache."""
     monkeypatch.setenv(info.VARIABLE, str(FOLDER))
-    plugins._load_once.cache_clear()
     yield
-    plugins._load_once.cache_clear()
     shared_cache.clear()
 
 
