@@ -59,7 +59,7 @@ DETECTED_AS = {
 
 PERSON = "n00007846"
 GARMENTS = ("n03051540", "n02739668")
-"""Clothing and armor. A region that fits a person's box is the wearer, whatever the classifier makes of the clothes."""
+"""Clothing and armor. A region that fits a person's box is the wearer, whatever the classifier says of the clothes."""
 
 
 @dataclass(frozen=True)
