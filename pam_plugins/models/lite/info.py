@@ -11,7 +11,7 @@ _CAN_READ = find_spec("rapidocr") is not None and find_spec("onnxruntime") is no
 
 INFO = ModelInfo(
     name="lite",
-    revision="4",
+    revision="5",
     description=(
         "a small composed model (MobileSAM masks, EfficientNet-Lite2 and a COCO detector for labels, WordNet "
         "explanations, captions from measured facts; follows objects by prompting anew on every frame); "

@@ -9,7 +9,7 @@ your bets", CVPR 2012). The figures below were set on the development clicks of 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,11 @@ DETECTED_AS = {
     "n02876657": ("n07892512",),  # bottle: red wine
 }
 """Classes that a detector of the first takes in too, though no kind of it in WordNet."""
+
+
+PERSON = "n00007846"
+GARMENTS = ("n03051540", "n02739668")
+"""Clothing and armor. A region that fits a person's box is the wearer, whatever the classifier says of the clothes."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,9 @@ class Namer:
         self._covers = covers.nonzero()
         self._use = np.array([_use(noun, set(nouns.imagenet), {*nouns.coco, *stuff}) for noun in self._says])
         things = len(nouns.imagenet)
+        self._person = things + nouns.coco.index(PERSON)
+        worn = [any(nouns.is_a(synset, garment) for garment in GARMENTS) for synset in self._classes]
+        self._garments = np.flatnonzero(worn)
         self._detected = {
             synset: (index, np.flatnonzero(covers[rows[synset], :things]))
             for index, synset in enumerate(nouns.coco, things)
@@ -116,7 +124,7 @@ class Namer:
 
     def name_all(self, sights: Sequence[tuple[Look, Box, Sequence[Detection]]]) -> Name:
         """The noun for one thing seen several times, on different pictures: chosen once, from the mean of all."""
-        each = [self._shares(look, detected_shares(box, detections)) for look, box, detections in sights]
+        each = [self._shares(*sight) for sight in sights]
         shares = np.mean(each, axis=0)
         nouns, classes = self._covers
         scores = np.bincount(nouns, shares[classes], len(self._says))
@@ -125,8 +133,9 @@ class Namer:
         guesses = tuple((self.nouns[self._classes[i]], float(shares[i])) for i in np.argsort(-shares)[:3])
         return Name(self._says[best] if use[best] >= MIN_USE else None, chance(float(scores[best])), guesses)
 
-    def _shares(self, look: Look, detected: Mapping[str, float]) -> FloatArray:
+    def _shares(self, look: Look, box: Box, detections: Sequence[Detection]) -> FloatArray:
         """One distribution over all classes. What is not detected is stuff or a thing, as the stuff head has it."""
+        detected = detected_shares(box, detections)
         rest = 1 - sum(detected.values())
         stuff = len(self._classes) - len(look.stuff) + 1
         shares = np.zeros(len(self._classes))
@@ -138,6 +147,9 @@ class Namer:
             total = likely.sum() + BREADTH
             shares[kinds] += share * likely / total
             shares[itself] += share * BREADTH / total
+        if fits_person(box, detections):
+            shares[self._person] += shares[self._garments].sum()
+            shares[self._garments] = 0
         return shares
 
 
@@ -165,6 +177,13 @@ def detected_shares(box: Box, detections: Sequence[Detection]) -> dict[str, floa
             shares[found.synset] = max(shares.get(found.synset, 0.0), min(sure, MAX_DETECTION_SHARE))
     total = max(1.0, sum(shares.values()) / MAX_DETECTION_SHARE)
     return {synset: share / total for synset, share in shares.items() if share}
+
+
+def fits_person(box: Box, detections: Sequence[Detection]) -> bool:
+    """Whether a region's box is that of a detected person, however low the detection's score."""
+    return any(
+        detection.synset == PERSON and box_iou(box, detection.box) >= FULL_DETECTION_IOU for detection in detections
+    )
 
 
 def sureness(score: float) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from importlib import resources
 from itertools import count
 
@@ -49,12 +48,19 @@ class Nouns(Mapping[str, Noun]):
         self.coco = coco
         """Synset id of each of the 80 COCO classes, in the usual order."""
         self._above: dict[str, tuple[str, ...]] = {}
-        self._depths: dict[str, int] = {}
 
     @classmethod
     def load(cls) -> Nouns:
-        """The nouns shipped with the package; read once per process."""
-        return _load()
+        """Read the table that ships inside the package."""
+        path = resources.files("pam_plugins.models.lite") / "data" / "nouns.json"
+        data = json.loads(path.read_text(encoding="utf-8"))
+        nouns = {
+            synset: Noun(
+                synset, n["name"], n["zh"], tuple(n["lemmas"]), n["gloss"], tuple(n["hypernyms"]), n["level"]
+            )
+            for synset, n in data["synsets"].items()
+        }
+        return cls(nouns, tuple(data["imagenet"]), tuple(data["coco"]))
 
     def __getitem__(self, synset: str) -> Noun:
         return self._nouns[synset]
@@ -64,13 +70,6 @@ class Nouns(Mapping[str, Noun]):
 
     def __len__(self) -> int:
         return len(self._nouns)
-
-    def depth(self, synset: str) -> int:
-        """Steps from the root ("entity", 0) along the longest path: always more than its hypernyms' depth."""
-        if synset not in self._depths:
-            above = self[synset].hypernyms
-            self._depths[synset] = 1 + max(map(self.depth, above)) if above else 0
-        return self._depths[synset]
 
     def ancestors(self, synset: str) -> tuple[str, ...]:
         """Everything above `synset`, without itself: from specific to general, each once.
@@ -92,26 +91,3 @@ class Nouns(Mapping[str, Noun]):
     def is_a(self, synset: str, ancestor: str) -> bool:
         """Whether `synset` is `ancestor` or a kind of it."""
         return synset == ancestor or ancestor in self.ancestors(synset)
-
-    def leaves(self, synset: str) -> tuple[int, ...]:
-        """Indices of the ImageNet-1k classes that are `synset` or a kind of it, ascending."""
-        return self._leaves.get(self[synset].id, ())
-
-    @cached_property
-    def _leaves(self) -> dict[str, tuple[int, ...]]:
-        below: dict[str, list[int]] = {}
-        for index, leaf in enumerate(self.imagenet):
-            for synset in (leaf, *self.ancestors(leaf)):
-                below.setdefault(synset, []).append(index)
-        return {synset: tuple(indices) for synset, indices in below.items()}
-
-
-@lru_cache(maxsize=1)
-def _load() -> Nouns:
-    path = resources.files("pam_plugins.models.lite") / "data" / "nouns.json"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    nouns = {
-        synset: Noun(synset, n["name"], n["zh"], tuple(n["lemmas"]), n["gloss"], tuple(n["hypernyms"]), n["level"])
-        for synset, n in data["synsets"].items()
-    }
-    return Nouns(nouns, tuple(data["imagenet"]), tuple(data["coco"]))

@@ -50,10 +50,6 @@ CLASSES = (
 )
 """In the order of the head's outputs. "other" (the first) is an ordinary thing, to be named by other networks."""
 
-THRESHOLD = 0.61
-"""From this score on a region may be called stuff whatever other networks say: 5 % of ordinary things reach it
-(cross-validated by ``tools/train_lite_stuff.py``)."""
-
 NUM_MEASUREMENTS = 16
 
 

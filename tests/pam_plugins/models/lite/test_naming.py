@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pam_core.media.images import read_picture
+from pam_core.types import Prompt
 from pam_plugins.models.lite.naming import (
     DETECTED_AS,
     MIN_USE,
@@ -20,6 +23,9 @@ from pam_plugins.models.lite.naming import (
 )
 from pam_plugins.models.lite.networks.stuff_head import CLASSES
 from pam_plugins.models.lite.nouns import Nouns
+from pam_plugins.models.lite.recognizer import Recognizer
+from pam_plugins.models.lite.segmenter import Segmenter
+from tests.paths import PHOTOS
 
 BOX = (10.0, 10.0, 110.0, 110.0)
 ELSEWHERE = (200.0, 200.0, 300.0, 300.0)
@@ -82,6 +88,49 @@ def test_a_person_is_named_by_the_detector() -> None:
     assert named(unsure) != "person"
     assert named(unsure, detected("person", 0.8)) == "person"
     assert named(unsure, detected("person", 0.8, ELSEWHERE)) != "person"
+
+
+PART_OF_BOX = (10.0, 10.0, 110.0, 250.0)
+
+
+@pytest.mark.parametrize("garment", ["suit", "Windsor tie", "military uniform", "cuirass"])
+def test_a_region_that_fits_a_persons_box_is_not_a_garment(garment: str) -> None:
+    worn = look({garment: 0.9})
+    middling = detected("person", 0.4)
+    assert named(worn) == garment
+    assert named(worn, middling) == "person"
+    assert named(worn, middling, detected("necktie", 0.4)) == "person"
+    assert NAMER.name(worn, BOX, [middling]).score > 0.6
+
+
+def test_a_garment_within_a_persons_box_keeps_its_name() -> None:
+    assert named(look({"Windsor tie": 0.9}), detected("person", 0.4, PART_OF_BOX)) == "Windsor tie"
+
+
+def test_a_persons_box_rules_out_garments_only() -> None:
+    middling = detected("person", 0.4)
+    assert named(look({"golden retriever": 0.9}), middling) == "golden retriever"
+    assert named(look({"suit": 0.9}), detected("dog", 0.4)) == "suit"
+
+
+@pytest.mark.parametrize(
+    ("photo", "click"), [("mariachi.jpg", (782.0, 282.0)), ("canteen.jpg", (189.0, 82.0))], ids=["gown", "vest"]
+)
+def test_a_click_on_a_whole_man_is_a_person(photo: str, click: tuple[float, float]) -> None:
+    picture, cpu = read_picture(PHOTOS / photo), torch.device("cpu")
+    segmenter, recognizer = Segmenter.load(cpu), Recognizer.load(cpu, NOUNS)
+    detections = recognizer.detect(picture)
+    [[candidate]] = segmenter.segment(
+        segmenter.embed(picture),
+        picture.shape[:2],
+        [Prompt.at(*click)],
+        objects=[(detection.box, detection.score) for detection in detections],
+    )
+    rows, columns = np.flatnonzero(candidate.mask.any(1)), np.flatnonzero(candidate.mask.any(0))
+    box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    [scores] = recognizer.look(picture, [(candidate.mask, box)])
+    name = NAMER.name(scores, box, detections)
+    assert name.noun is not None and name.noun.name == "person"
 
 
 def test_a_detection_settles_which_kind_the_classifier_means() -> None:
