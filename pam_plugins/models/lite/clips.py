@@ -15,13 +15,13 @@ from pam_core.masks import BoolArray, Box, Mask
 from pam_core.questions import Clip
 from pam_core.types import Picture
 from pam_core.video import Frame
-from pam_plugins.models.lite import words_motion_en
+from pam_plugins.models.lite import motion_captions_en
+from pam_plugins.models.lite.captions_zh import Chinese
 from pam_plugins.models.lite.facts import Facts, measure
 from pam_plugins.models.lite.motion import Motion, MotionRecorder, Observation, Thinned
-from pam_plugins.models.lite.naming import Name, Namer
+from pam_plugins.models.lite.motion_captions_zh import describe as describe_zh
+from pam_plugins.models.lite.naming import Label, Namer
 from pam_plugins.models.lite.recognizer import Recognizer
-from pam_plugins.models.lite.words_motion_zh import describe as describe_zh
-from pam_plugins.models.lite.words_zh import Chinese
 
 SAMPLES = 4
 """At most this many frames of a clip are kept to name its object: each takes as long as describing a region."""
@@ -116,18 +116,18 @@ def describe_clip(clip: Clip, recognizer: Recognizer, namer: Namer, chinese: Chi
         raise UnsupportedError(f"Got a clip of {type(clip).__name__}; wanted one cut by lite's tracker.")
     name, facts = _name(clip, recognizer, namer), _facts(clip)
     return {
-        "en": words_motion_en.describe(name, facts, clip.motion),
+        "en": motion_captions_en.describe(name, facts, clip.motion),
         "zh": describe_zh(chinese, name, facts, clip.motion),
     }
 
 
-def _name(clip: LiteClip, recognizer: Recognizer, namer: Namer) -> Name:
+def _name(clip: LiteClip, recognizer: Recognizer, namer: Namer) -> Label:
     """The noun that all samples taken together speak for: so a track keeps its name where one clip shows little."""
     samples = (*clip.samples, *clip.earlier)
     if not samples:
-        return Name(None, 0.0)
+        return Label(None, 0.0)
     return namer.name_all(
-        [(recognizer.look(s.picture, [(s.mask, s.box)])[0], s.box, recognizer.detect(s.picture)) for s in samples]
+        [(recognizer.classify(s.picture, [(s.mask, s.box)])[0], s.box, recognizer.detect(s.picture)) for s in samples]
     )
 
 

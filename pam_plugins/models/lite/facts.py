@@ -1,6 +1,6 @@
-"""What can be measured of a region: its colours, where it is, how large it is, what it touches. No network, no guess.
+"""Measure a region: colours, position, share of the picture, relations to other regions. No network is used.
 
-Captions are made of these facts and of nothing else.
+Captions state the label and these facts only.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ RELATION_SIDE = 256
 
 @dataclass(frozen=True)
 class Facts:
-    """`colours`: one or two names, most of the region first. `row` and `column`: -1, 0 or 1 from top left. `share`:
-    of the picture's area. `touches`, `inside`, `rests_on`: indices of other regions of the same call.
+    """Measurements of one region.
+
+    `colours`: one or two names, the more frequent first. `row`, `column`: -1, 0 or 1 from the top left. `share`: of
+    the picture's area. `touches`, `inside`, `rests_on`: indices of other regions of the same call.
     """
 
     colours: tuple[str, ...]
@@ -51,7 +53,7 @@ def measure(picture: npt.NDArray[np.uint8], masks: Sequence[BoolArray]) -> list[
 
 
 def third(position: float) -> int:
-    """Which third of a side a share of it lies in: -1, 0 or 1. The middle one is a little the smaller."""
+    """The third of a side that a position in [0, 1] lies in: -1, 0 or 1. The middle one is a little narrower."""
     return -1 if position < 0.36 else 1 if position > 0.64 else 0
 
 
@@ -65,9 +67,9 @@ def _colours(picture: npt.NDArray[np.uint8], mask: BoolArray) -> tuple[str, ...]
 
 
 def colour_names(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.str_]:
-    """The everyday name of each RGB colour (N, 3), by lightness, chroma and hue in CIE Lab.
+    """Basic colour name of each RGB pixel (N, 3), from lightness, chroma and hue in CIE Lab.
 
-    The borders between names were set by eye on colour charts; they are conventions, not measurements.
+    The thresholds between names were set by eye on colour charts.
     """
     lab = cv2.cvtColor(np.ascontiguousarray(pixels[None]).astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
     light, a, b = lab.T
@@ -77,11 +79,11 @@ def colour_names(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.str_]:
     names[light < 22] = "black"
     names[light > 86] = "white"
     for top, name in reversed(_HUES):  # from the last to the first, so that the lowest fitting border wins
-        names[_coloured(light, chroma) & (hue < top)] = name
-    warm = _coloured(light, chroma) & (hue >= 30) & (hue < 95)
+        names[_is_chromatic(light, chroma) & (hue < top)] = name
+    warm = _is_chromatic(light, chroma) & (hue >= 30) & (hue < 95)
     names[warm & (light < 60) & (chroma < np.where(hue < 80, 55, 38))] = "brown"  # a lemon in shadow stays yellow
     names[warm & (light >= 60) & (chroma < np.where(hue < 85, 38, 32))] = "beige"
-    reddish = _coloured(light, chroma) & ((hue < 30) | (hue >= 330))
+    reddish = _is_chromatic(light, chroma) & ((hue < 30) | (hue >= 330))
     names[reddish & (light > 65)] = "pink"
     names[reddish & (light < 35) & (chroma < 30)] = "brown"
     return names
@@ -99,8 +101,8 @@ _HUES = (
 )
 
 
-def _coloured(light: npt.NDArray[np.float32], chroma: npt.NDArray[np.float32]) -> BoolArray:
-    """Whether the eye sees a colour: very dark and very light pixels need more chroma to show one."""
+def _is_chromatic(light: npt.NDArray[np.float32], chroma: npt.NDArray[np.float32]) -> BoolArray:
+    """Whether a pixel is chromatic rather than grey; very dark and very light ones need more chroma."""
     return chroma > np.where(light < 22, 22, np.where(light > 86, 12, 11))
 
 
@@ -113,10 +115,10 @@ def _shrink(mask: BoolArray) -> BoolArray:
 
 
 def _relations(masks: Sequence[BoolArray]) -> list[tuple[tuple[int, ...], int | None, int | None]]:
-    """For each mask: which others it touches, which one it lies inside of, which one it rests on."""
+    """For each mask the indices of the masks it touches, of the one it lies inside and of the one it rests on."""
     reach = [cv2.dilate(mask.view(np.uint8), np.ones((5, 5), np.uint8)).view(np.bool_) for mask in masks]
     below = [_lower_edge(mask) for mask in masks]
-    found = []
+    relations = []
     for i, mask in enumerate(masks):
         touches, inside, rests_on = [], None, None
         area = mask.sum()
@@ -131,12 +133,12 @@ def _relations(masks: Sequence[BoolArray]) -> list[tuple[tuple[int, ...], int | 
                 touches.append(j)
                 if below[i].any() and (below[i] & other).sum() > 0.5 * below[i].sum():
                     rests_on = j
-        found.append((tuple(touches), inside, rests_on))
-    return found
+        relations.append((tuple(touches), inside, rests_on))
+    return relations
 
 
 def _lower_edge(mask: BoolArray) -> BoolArray:
-    """The band just under the lowest tenth of a mask's pixels, where what it stands on must be."""
+    """The three rows of pixels under the lowest tenth of a mask, which lie on its support."""
     edge = np.zeros_like(mask)
     rows = np.nonzero(mask.any(axis=1))[0]
     if len(rows) == 0:

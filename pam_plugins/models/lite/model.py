@@ -12,16 +12,16 @@ from pam_core.errors import UnsupportedError
 from pam_core.masks import Mask
 from pam_core.questions import Answer, BatchDescription, Description, ImageEmbedding, Question
 from pam_core.types import Picture, Prompt, Region
-from pam_plugins.models.lite import words_en
+from pam_plugins.models.lite import captions_en
+from pam_plugins.models.lite.captions_zh import Chinese
 from pam_plugins.models.lite.clips import describe_clip
 from pam_plugins.models.lite.facts import Facts, measure
 from pam_plugins.models.lite.info import INFO
-from pam_plugins.models.lite.naming import Detection, Name, Namer
+from pam_plugins.models.lite.naming import Detection, Label, Namer
 from pam_plugins.models.lite.nouns import Nouns
 from pam_plugins.models.lite.recognizer import Recognizer
 from pam_plugins.models.lite.segmenter import Segmenter
 from pam_plugins.models.lite.tracker import LiteTracker
-from pam_plugins.models.lite.words_zh import Chinese
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ class LiteModel:
         masks = [region.mask.array for region in regions]
         facts = measure(embedding.picture, masks)
         boxes = [region.box for region in regions]
-        looks = self.recognizer.look(embedding.picture, list(zip(masks, boxes, strict=True)))
-        names = [self.namer.name(look, box, embedding.detections) for look, box in zip(looks, boxes, strict=True)]
+        scores = self.recognizer.classify(embedding.picture, list(zip(masks, boxes, strict=True)))
+        names = [self.namer.name(look, box, embedding.detections) for look, box in zip(scores, boxes, strict=True)]
         index_of = {id(region): index for index, region in enumerate(regions)}
         read = any(question.task == "text" for question in questions)
         answers = []
@@ -139,16 +139,16 @@ class LiteModel:
         return answers
 
     def _texts(
-        self, names: Sequence[Name], facts: Facts, index: int, written: str | None
+        self, names: Sequence[Label], facts: Facts, index: int, written: str | None
     ) -> dict[str, dict[str, str]]:
         """Every text about one region, by task and language."""
         name = names[index]
         return {
-            "label": {"en": words_en.label(name), "zh": self.chinese.label(name)},
-            "explanation": {"en": words_en.explanation(name, facts), "zh": self.chinese.explanation(name, facts)},
-            "brief": {"en": words_en.brief(name, facts), "zh": self.chinese.brief(name, facts)},
+            "label": {"en": captions_en.label_text(name), "zh": self.chinese.label_text(name)},
+            "explanation": {"en": captions_en.explanation(name, facts), "zh": self.chinese.explanation(name, facts)},
+            "brief": {"en": captions_en.brief(name, facts), "zh": self.chinese.brief(name, facts)},
             "detailed": {
-                "en": words_en.detailed(name, facts, names, written),
+                "en": captions_en.detailed(name, facts, names, written),
                 "zh": self.chinese.detailed(name, facts, names, written),
             },
             "text": dict.fromkeys(("en", "zh"), written or ""),

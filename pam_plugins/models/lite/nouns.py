@@ -1,5 +1,4 @@
-"""The nouns the embedded model can say: the ImageNet-1k and COCO classes, "stuff" (sky, grass), and
-the WordNet synsets above them.
+"""The label vocabulary of lite: the ImageNet-1k and COCO classes, "stuff" (sky, grass), and their WordNet hypernyms.
 
 Loads ``data/nouns.json`` (built by ``tools/build_lite_nouns.py``) with the standard library alone.
 """
@@ -11,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from itertools import count
+
+PERSON = "n00007846"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Noun:
     hypernyms: tuple[str, ...]
     """Ids of the synsets directly above; empty at the root."""
     level: str
-    """How the noun is used: "basic", what people say first ("bird"); "broad", said for want of better ("animal");
-    "general", too broad to be a label at all ("artifact"); else empty. Chosen by hand."""
+    """"basic" for a basic-level noun ("bird"), "broad" for a label of last resort ("animal"), "general" for one too
+    broad to be a label ("artifact"), else empty. Assigned by hand."""
 
     @property
     def general(self) -> bool:
@@ -39,7 +40,7 @@ class Noun:
 
 
 class Nouns(Mapping[str, Noun]):
-    """All nouns by id, and how they hang together."""
+    """All nouns by id, with their hypernym hierarchy."""
 
     def __init__(self, nouns: Mapping[str, Noun], imagenet: tuple[str, ...], coco: tuple[str, ...]) -> None:
         self._nouns = nouns
@@ -47,7 +48,7 @@ class Nouns(Mapping[str, Noun]):
         """Synset id of each ImageNet-1k class, in class order."""
         self.coco = coco
         """Synset id of each of the 80 COCO classes, in the usual order."""
-        self._above: dict[str, tuple[str, ...]] = {}
+        self._ancestors: dict[str, tuple[str, ...]] = {}
 
     @classmethod
     def load(cls) -> Nouns:
@@ -72,21 +73,20 @@ class Nouns(Mapping[str, Noun]):
         return len(self._nouns)
 
     def ancestors(self, synset: str) -> tuple[str, ...]:
-        """Everything above `synset`, without itself: from specific to general, each once.
+        """All hypernyms of `synset`, direct and indirect, from specific to general, each once.
 
-        Breadth-first, but a noun waits until all its own hyponyms on the way have come, so that "mammal"
-        stands before "animal" however short some other path to "animal" is.
+        Ordered by the longest path, so that "mammal" precedes "animal" even where a shorter path leads to "animal".
         """
-        if synset not in self._above:
-            last: dict[str, int] = {}  # Each noun's longest distance: the last level it turns up in.
+        if synset not in self._ancestors:
+            distances: dict[str, int] = {}  # longest distance of each hypernym
             level = [synset]
             for distance in count(1):
                 level = list(dict.fromkeys(up for one in level for up in self[one].hypernyms))
                 if not level:
                     break
-                last.update(dict.fromkeys(level, distance))
-            self._above[synset] = tuple(sorted(last, key=last.__getitem__))
-        return self._above[synset]
+                distances.update(dict.fromkeys(level, distance))
+            self._ancestors[synset] = tuple(sorted(distances, key=distances.__getitem__))
+        return self._ancestors[synset]
 
     def is_a(self, synset: str, ancestor: str) -> bool:
         """Whether `synset` is `ancestor` or a kind of it."""

@@ -1,4 +1,4 @@
-"""MobileSAM: a picture is embedded once; each prompt then costs one pass of the mask decoder.
+"""Segment prompts with MobileSAM: one pass of the encoder per picture, one of the mask decoder per prompt.
 
 Kirillov et al., "Segment Anything" (arXiv 2304.02643) for the decoder and its prompts; Zhang et al., "Faster Segment
 Anything" (arXiv 2306.14289) for the encoder.
@@ -36,7 +36,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of the masks that a prompt may mean."""
+    """One mask predicted for a prompt, with the decoder's IoU estimate and its stability."""
 
     mask: BoolArray
     predicted_iou: float
@@ -44,7 +44,7 @@ class Candidate:
 
 
 class Segmenter:
-    """Encoder and decoder, with the arithmetic of coordinates and the choice among masks."""
+    """Encoder and decoder, conversion of coordinates, and the ranking of a click's three masks."""
 
     def __init__(self, encoder: TinyViT, decoder: MaskDecoder, device: torch.device) -> None:
         self.encoder = encoder
@@ -90,10 +90,10 @@ class Segmenter:
             stabilities = _stability(logits)
             for row, (index, prompt) in enumerate(zip(batch, chosen, strict=True)):
                 tokens = (1, 2, 3) if _is_ambiguous(prompt) else (0,)
-                worth = _preferences(logits[row], ious[row], stabilities[row], size, objects)
-                token = max(tokens, key=lambda token: worth[token])
+                rank_scores = _rank_scores(logits[row], ious[row], stabilities[row], size, objects)
+                token = max(tokens, key=lambda token: rank_scores[token])
                 best[index] = Candidate(
-                    _tidy(_full_size(logits[row, token], size), prompt),
+                    _clean(_full_size(logits[row, token], size), prompt),
                     float(ious[row, token].clamp(0, 1)),
                     float(stabilities[row, token]),
                 )
@@ -133,7 +133,7 @@ def _is_ambiguous(prompt: Prompt) -> bool:
 
 
 def _tokens(prompt: Prompt) -> list[tuple[float, float, int]]:
-    """A prompt as SAM's point tokens: the points, then the box's corners, or a padding point for want of a box."""
+    """A prompt as SAM's point tokens: the points, then the box's corners, or a padding point without a box."""
     tokens = [(x, y, label) for (x, y), label in zip(prompt.points, prompt.labels, strict=True)]
     if prompt.box is None:
         return [*tokens, (0.0, 0.0, LABEL_PADDING)]
@@ -142,7 +142,7 @@ def _tokens(prompt: Prompt) -> list[tuple[float, float, int]]:
 
 
 def _batches(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Indices in groups the decoder can take at once: the same number of tokens, all with a mask or all without."""
+    """Indices of prompts that can share a decoder batch: as many tokens each, all with a mask or all without."""
     groups: dict[tuple[int, bool], list[int]] = {}
     for index, prompt in enumerate(prompts):
         groups.setdefault((len(_tokens(prompt)), prompt.mask is not None), []).append(index)
@@ -150,7 +150,7 @@ def _batches(prompts: Sequence[Prompt]) -> list[list[int]]:
 
 
 def _low_resolution(mask: Mask) -> npt.NDArray[np.float32]:
-    """A mask prompt as decoder logits (256, 256), padded like the picture."""
+    """A mask prompt as decoder input logits (256, 256), padded like the picture."""
     height, width = (round(side * LOW_SIDE / FRAME_SIZE) for side in _scaled_size(mask.height, mask.width))
     logits = np.full((LOW_SIDE, LOW_SIDE), -MASK_LOGIT, np.float32)
     size = (max(1, width), max(1, height))
@@ -166,31 +166,31 @@ def _stability(logits: torch.Tensor, offset: float = 1.0) -> torch.Tensor:
     return inner / outer.clamp(min=1)
 
 
-def _preferences(
+def _rank_scores(
     logits: torch.Tensor,
     ious: torch.Tensor,
     stabilities: torch.Tensor,
     size: tuple[int, int],
     objects: Sequence[tuple[Box, float]],
 ) -> list[float]:
-    """How much each of the masks (N, H, W) of one prompt speaks for itself: its predicted IoU, how well it fills the
-    box of an object, and to settle close calls its stability.
+    """Ranking scores of the masks (N, H, W) of one prompt: predicted IoU, plus how well the mask's box fits a
+    detected object's, plus a little stability as a tie-break.
 
-    A detector that is too unsure of an object to name it still tells well where the object ends; so the box counts
-    with its bare score. The weights were set on the development clicks: that of objects may be halved, or be 0.7,
-    with the same result.
+    The detection score counts uncalibrated: a detection too weak to give a label still localises the object. The
+    weights were set on the development clicks; 0.25 to 0.7 for the objects gives the same result.
     """
-    worth = ious + 0.02 * stabilities
-    return [float(w) + 0.5 * _fill(_low_box(mask, size), objects) for w, mask in zip(worth, logits > 0, strict=True)]
+    base = ious + 0.02 * stabilities
+    boxes = [_low_box(mask, size) for mask in logits > 0]
+    return [float(score) + 0.5 * _object_fit(box, objects) for score, box in zip(base, boxes, strict=True)]
 
 
-def _fill(box: Box, objects: Sequence[tuple[Box, float]]) -> float:
-    """From 0 for a box that overlaps no object by half to an object's score for one that is its box."""
+def _object_fit(box: Box, objects: Sequence[tuple[Box, float]]) -> float:
+    """The largest detection score, each scaled from 0 at a box IoU of 0.5 to 1 at an IoU of 1."""
     return max((score * max(0.0, 2 * box_iou(box, other) - 1) for other, score in objects), default=0.0)
 
 
 def _low_box(mask: torch.Tensor, size: tuple[int, int]) -> Box:
-    """The tight box, in pixels of the picture, of a low-resolution mask (256, 256); empty where the mask is."""
+    """The tight box, in pixels of the picture, of a low-resolution mask (256, 256); zeros for an empty one."""
     rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
     if not len(rows):
         return 0.0, 0.0, 0.0, 0.0
@@ -199,8 +199,8 @@ def _low_box(mask: torch.Tensor, size: tuple[int, int]) -> Box:
     return x1, y1, min(x2, size[1]), min(y2, size[0])
 
 
-def _tidy(mask: BoolArray, prompt: Prompt, speck: float = 0.02) -> BoolArray:
-    """Fill pinholes and drop specks: parts smaller than `speck` of the largest, unless a click is on them."""
+def _clean(mask: BoolArray, prompt: Prompt, speck: float = 0.02) -> BoolArray:
+    """Fill holes and drop components smaller than `speck` of the largest, unless a foreground click is on them."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     if count > 2:
         areas = stats[:, cv2.CC_STAT_AREA].astype(np.int64)

@@ -114,7 +114,7 @@ class LevelHead(nn.Module):
 
 @dataclass(frozen=True)
 class Detections:
-    """What was found in one picture, best score first.
+    """Detections of one picture, best score first.
 
     Attributes:
         boxes: (N, 4) float, x0, y0, x1, y1 in pixels of the picture that was given, clipped to it.
@@ -170,14 +170,14 @@ class CocoDetector(nn.Module):
         max_detections: int = 100,
         size: int = IMAGE_SIZE,
     ) -> Detections:
-        """Find objects in one picture.
+        """Detect objects in one picture.
 
         Args:
             image: (3, H, W) RGB, any dtype, values 0..255.
             score_threshold: least class score.
             iou_threshold: of two boxes of one class that overlap more than this, the weaker one goes.
             max_detections: at most this many are returned.
-            size: side of the square input, a multiple of 32; more finds smaller things and takes longer.
+            size: side of the square input, a multiple of 32; a larger one detects smaller objects and takes longer.
         """
         x, scale, left, top = letterbox(image, size)
         scores, boxes = self(x.to(self.stem.weight))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pam_core.pam.two_way_transformer import MLP, TwoWayTransformer
 
-#: What a prompt point's label says.
+#: Labels of prompt points.
 LABEL_PADDING = -1
 LABEL_BACKGROUND = 0
 LABEL_FOREGROUND = 1
@@ -167,7 +167,7 @@ class ChannelNorm(nn.Module):
 
 
 def upscale_logits(logits: Tensor, size: tuple[int, int], frame: int = 1024) -> Tensor:
-    """Bring low-resolution logits back to the picture.
+    """Resize low-resolution logits to the picture.
 
     Args:
         logits: (B, M, 256, 256).

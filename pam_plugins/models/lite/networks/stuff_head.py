@@ -1,8 +1,8 @@
-"""A linear head that recognises "stuff" (sky, grass, wall ...), which ImageNet and COCO have no classes for.
+"""A linear classifier for "stuff" (sky, grass, wall ...), which ImageNet and COCO have no classes for.
 
-It looks at a region twice through EfficientNet-Lite2, at the usual crop around it and at the largest square inside
-it, and adds a few plain measurements of the mask.  The crop around it says what the region is part of, the square
-inside it what it is made of.  Trained by ``tools/train_lite_stuff.py`` on points annotated by hand.
+Its input are EfficientNet-Lite2's pooled features of two crops, the usual one around the region (context) and the
+largest square inside it (texture), and 16 measurements of mask and colour.  Trained by ``tools/train_lite_stuff.py``
+on points annotated by hand.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CLASSES = (
     StuffClass("wall", "n04546855"),
     StuffClass("water", "n14845743"),
 )
-"""In the order of the head's outputs. "other" (the first) is an ordinary thing, to be named by other networks."""
+"""In the order of the head's outputs. "other", the first, is everything that is not stuff."""
 
 NUM_MEASUREMENTS = 16
 
@@ -61,7 +61,7 @@ class StuffHead(nn.Module):
         self.linear = nn.Linear(2 * NUM_FEATURES + NUM_MEASUREMENTS, len(CLASSES))
 
     def forward(self, around: Tensor, inside: Tensor, measurements: Tensor) -> Tensor:
-        """Probabilities of what regions are.
+        """Class probabilities of regions.
 
         Args:
             around: (N, 1280) ``EfficientNetLite2.pooled_features`` of the crops around the regions' boxes, with the

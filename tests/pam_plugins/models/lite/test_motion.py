@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_plugins.models.lite import words_motion_en, words_motion_zh
+from pam_plugins.models.lite import motion_captions_en, motion_captions_zh
+from pam_plugins.models.lite.captions_zh import Chinese
 from pam_plugins.models.lite.facts import Facts
 from pam_plugins.models.lite.motion import DIRECTIONS, POSITIONS, Motion, MotionRecorder, Observation, Thinned
-from pam_plugins.models.lite.naming import Name
+from pam_plugins.models.lite.naming import Label
 from pam_plugins.models.lite.nouns import Noun, Nouns
-from pam_plugins.models.lite.words_zh import Chinese
 
 NOUNS = Nouns.load()
 CHINESE = Chinese(NOUNS)
@@ -35,8 +35,8 @@ def recorded(*places: tuple[float, float] | None, side: float = 40) -> Motion:
     return recorder.motion()
 
 
-def name_of(name: str) -> Name:
-    return Name(noun(name), 0.9)
+def name_of(name: str) -> Label:
+    return Label(noun(name), 0.9)
 
 
 def noun(name: str) -> Noun:
@@ -135,10 +135,10 @@ def test_whatever_was_seen_makes_a_sentence_in_both_languages(
     places: list[tuple[float, float] | None], side: float
 ) -> None:
     motion = recorded(*places, side=side)
-    said = words_motion_en.describe(name_of("cup"), BLUE, motion)
+    said = motion_captions_en.describe(name_of("cup"), BLUE, motion)
     assert said.startswith("A blue cup ") and said.endswith(".") and said.count(".") - said.count("0.") >= 1
     assert "None" not in said and "nan" not in said and "  " not in said
-    chinese = words_motion_zh.describe(CHINESE, name_of("cup"), BLUE, motion)
+    chinese = motion_captions_zh.describe(CHINESE, name_of("cup"), BLUE, motion)
     assert chinese.startswith("一个蓝色的杯子，") and chinese.endswith("。") and "None" not in chinese
 
 
@@ -146,22 +146,22 @@ def test_a_person_leaving() -> None:
     motion = Motion(
         start=(0.6, 0.5), end=(0.1, 0.5), moves=True, direction="left", speed=41.3, leaves="left", lost=True
     )
-    person = Name(NOUNS["n00007846"], 0.9)
-    assert words_motion_en.describe(person, BLUE, motion) == (
+    person = Label(NOUNS["n00007846"], 0.9)
+    assert motion_captions_en.describe(person, BLUE, motion) == (
         "A person, mostly blue, moves to the left at about 41 pixels a second and leaves the picture on the left."
     )
-    assert words_motion_zh.describe(CHINESE, person, BLUE, motion) == (
+    assert motion_captions_zh.describe(CHINESE, person, BLUE, motion) == (
         "一个人，以蓝色为主，以每秒约41像素的速度向左移动，最后从画面左侧离开。"
     )
 
 
 def test_everything_at_once_and_plural_nouns() -> None:
     motion = Motion((0.5, 0.5), (0.5, 0.5), True, "up", 123.0, 2.0, "left", None, True, True, 1.0)
-    assert words_motion_en.describe(name_of("sunglasses"), BLUE, motion) == (
+    assert motion_captions_en.describe(name_of("sunglasses"), BLUE, motion) == (
         "Blue sunglasses enter the picture on the left, move up at about 120 pixels a second, grow to about 2.0 "
         "times their area in the picture, are out of sight for about 1 second in between and go out of sight."
     )
-    assert words_motion_zh.describe(CHINESE, name_of("cup"), BLUE, motion) == (
+    assert motion_captions_zh.describe(CHINESE, name_of("cup"), BLUE, motion) == (
         "一个蓝色的杯子，从画面左侧进入，以每秒约120像素的速度向上移动，在画面中的面积增大到约2.0倍，中间约有1秒看不见，"
         "最后看不见了。"
     )
@@ -169,6 +169,9 @@ def test_everything_at_once_and_plural_nouns() -> None:
 
 def test_what_was_not_measured_is_not_said() -> None:
     still = Motion(start=(0.1, 0.1), end=(0.1, 0.1))
-    assert words_motion_en.describe(name_of("cup"), BLUE, still) == "A blue cup stays at the top left of the picture."
-    assert words_motion_zh.describe(CHINESE, name_of("cup"), BLUE, still) == "一个蓝色的杯子，停留在画面左上方。"
-    assert words_motion_en.describe(name_of("cup"), BLUE, Motion()) == "A blue cup is not seen."
+    stays = motion_captions_en.describe(name_of("cup"), BLUE, still)
+    assert stays == "A blue cup stays at the top left of the picture."
+        motion_captions_en.describe(name_of("cup"), BLUE, still) == "A blue cup stays at the top left of the picture."
+    )
+    assert motion_captions_zh.describe(CHINESE, name_of("cup"), BLUE, still) == "一个蓝色的杯子，停留在画面左上方。"
+    assert motion_captions_en.describe(name_of("cup"), BLUE, Motion()) == "A blue cup is not seen."

@@ -1,11 +1,11 @@
-"""English sentences made of a name and measured motion."""
+"""English sentences made of a label and measured motion."""
 
 from __future__ import annotations
 
+from pam_plugins.models.lite.captions_en import PLACES, capital, is_plural, subject
 from pam_plugins.models.lite.facts import Facts, third
 from pam_plugins.models.lite.motion import Motion, Point
-from pam_plugins.models.lite.naming import Name
-from pam_plugins.models.lite.words_en import PLACES, capital, is_plural, subject
+from pam_plugins.models.lite.naming import Label
 
 _DIRECTIONS = {
     "left": "to the left",
@@ -21,36 +21,36 @@ _EDGES = {"left": "on the left", "right": "on the right", "top": "at the top", "
 _PLURAL = {"is": "are", "its": "their"}
 
 
-def describe(name: Name, facts: Facts, motion: Motion) -> str:
-    """One sentence; of `facts` the colours are said."""
-    said = _listed(phrases(motion))
-    if name.noun is not None and is_plural(name.noun.name):
-        said = " ".join(_plural(word) for word in said.split(" "))
-    return f"{capital(subject(name, facts))} {said}."
+def describe(label: Label, facts: Facts, motion: Motion) -> str:
+    """One sentence: the label with its colours (nothing else of `facts`), then the motion."""
+    predicate = _listed(phrases(motion))
+    if label.noun is not None and is_plural(label.noun.name):
+        predicate = " ".join(_plural(word) for word in predicate.split(" "))
+    return f"{capital(subject(label, facts))} {predicate}."
 
 
 def phrases(motion: Motion) -> list[str]:
-    """What is told of a motion, in the order in which it happened; verbs in the singular, and verbs come first."""
+    """Verb phrases of a motion in the order of events, each beginning with its verb in the singular."""
     if motion.start is None or motion.end is None:
         return ["is not seen"]
-    told = []
+    parts = []
     if motion.found:
-        told.append(f"enters the picture {_EDGES[motion.enters]}" if motion.enters else "comes into sight")
-    told.append(_way(motion))
+        parts.append(f"enters the picture {_EDGES[motion.enters]}" if motion.enters else "comes into sight")
+    parts.append(_path(motion))
     if motion.growth is not None:
-        told.append(
+        parts.append(
             f"grows to about {motion.growth:.1f} times its area in the picture"
             if motion.growth > 1
             else f"shrinks to about {motion.growth:.0%} of its area in the picture"
         )
     if motion.away:
-        told.append(f"is out of sight for about {seconds(motion.away)} in between")
+        parts.append(f"is out of sight for about {seconds(motion.away)} in between")
     if motion.lost:
-        told.append(f"leaves the picture {_EDGES[motion.leaves]}" if motion.leaves else "goes out of sight")
-    return told
+        parts.append(f"leaves the picture {_EDGES[motion.leaves]}" if motion.leaves else "goes out of sight")
+    return parts
 
 
-def _way(motion: Motion) -> str:
+def _path(motion: Motion) -> str:
     assert motion.start is not None and motion.end is not None
     if not motion.moves:
         return f"stays {place(motion.end)} of the picture"
@@ -65,13 +65,13 @@ def place(point: Point) -> str:
 
 
 def rounded(value: float) -> str:
-    """To two figures: what is measured is no surer."""
+    """Two significant digits, as exact as the measurement."""
     return f"{float(f'{value:.2g}'):g}"
 
 
 def seconds(value: float) -> str:
-    said = rounded(value)
-    return f"{said} second" if said == "1" else f"{said} seconds"
+    number = rounded(value)
+    return f"{number} second" if number == "1" else f"{number} seconds"
 
 
 def _plural(word: str) -> str:

@@ -1,13 +1,13 @@
-"""English sentences made of a name and measured facts."""
+"""English sentences made of a label and measured facts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from pam_plugins.models.lite.facts import Facts
-from pam_plugins.models.lite.naming import Name
+from pam_plugins.models.lite.naming import Label
+from pam_plugins.models.lite.nouns import PERSON
 
-PERSON = "n00007846"
 UNKNOWN = "object"
 
 PLACES = {
@@ -33,7 +33,7 @@ _PLURAL = (
     "clogs",
     "goggles",
 )
-_UNCOUNTED = (
+_UNCOUNTABLE = (
     "ice cream",
     "broccoli",
     "toilet paper",
@@ -48,39 +48,39 @@ _UNCOUNTED = (
     "sports equipment",
     "armor",
 )
-_ONLY_ONE = ("sky", "ground", "floor")
+_WITH_THE = ("sky", "ground", "floor")
 
 
-def label(name: Name) -> str:
-    return name.noun.name if name.noun else UNKNOWN
+def label_text(label: Label) -> str:
+    return label.noun.name if label.noun else UNKNOWN
 
 
-def explanation(name: Name, facts: Facts) -> str:
-    """The definition of the noun, and what the picture adds to it."""
+def explanation(label: Label, facts: Facts) -> str:
+    """The noun's definition, then colour, position and share of the picture."""
     here = f"Here: {_colours(facts)}, {_place(facts)} of the picture, {_share(facts)}."
-    if name.noun is None:
-        guesses = ", ".join(f"{noun.name} ({score:.0%})" for noun, score in name.guesses)
+    if label.noun is None:
+        guesses = ", ".join(f"{noun.name} ({score:.0%})" for noun, score in label.guesses)
         return f"Not recognised with enough confidence; the closest guesses are {guesses}. {here}"
-    return f"{capital(name.noun.name)}: {name.noun.gloss.rstrip('. ')}. {here}"
+    return f"{capital(label.noun.name)}: {label.noun.gloss.rstrip('. ')}. {here}"
 
 
-def brief(name: Name, facts: Facts) -> str:
-    return f"{capital(subject(name, facts))} {_place(facts)} of the picture."
+def brief(label: Label, facts: Facts) -> str:
+    return f"{capital(subject(label, facts))} {_place(facts)} of the picture."
 
 
-def detailed(name: Name, facts: Facts, others: Sequence[Name], text: str | None) -> str:
-    """`others`: the names of all regions of the call, which the indices in `facts` refer to."""
-    sentences = [f"{capital(subject(name, facts))} {_place(facts)} of the picture, {_share(facts)}."]
+def detailed(label: Label, facts: Facts, others: Sequence[Label], text: str | None) -> str:
+    """`others`: the labels of all regions of the call, which the indices in `facts` refer to."""
+    sentences = [f"{capital(subject(label, facts))} {_place(facts)} of the picture, {_share(facts)}."]
     relations = []
     if facts.inside is not None:
-        relations.append(f"lies within {_other(name, others[facts.inside])}")
+        relations.append(f"lies within {_other(label, others[facts.inside])}")
     if facts.rests_on is not None:
-        relations.append(f"rests on {_other(name, others[facts.rests_on])}")
-    touched = [_other(name, others[i]) for i in facts.touches if i != facts.rests_on and others[i].noun]
+        relations.append(f"rests on {_other(label, others[facts.rests_on])}")
+    touched = [_other(label, others[i]) for i in facts.touches if i != facts.rests_on and others[i].noun]
     if touched:
         relations.append(f"touches {_listed(list(dict.fromkeys(touched))[:3])}")
     if relations:
-        plural = name.noun is not None and is_plural(name.noun.name)
+        plural = label.noun is not None and is_plural(label.noun.name)
         if plural:
             relations = [_PLURAL_VERBS[verb] + rest for verb, rest in (r.split(" ", 1) for r in relations)]
         sentences.append(f"{'They' if plural else 'It'} {_listed(relations)}.")
@@ -92,27 +92,27 @@ def detailed(name: Name, facts: Facts, others: Sequence[Name], text: str | None)
 _PLURAL_VERBS = {"lies": "lie ", "rests": "rest ", "touches": "touch "}
 
 
-def subject(name: Name, facts: Facts) -> str:
-    noun = label(name)
-    if name.noun is not None and name.noun.id == PERSON:
+def subject(label: Label, facts: Facts) -> str:
+    noun = label_text(label)
+    if label.noun is not None and label.noun.id == PERSON:
         return f"a person, mostly {_colours(facts)},"
     return with_article(f"{_colours(facts)} {noun}".strip())
 
 
-def _other(name: Name, other: Name) -> str:
-    noun = label(other)
-    same = name.noun is not None and other.noun is not None and name.noun.id == other.noun.id
+def _other(label: Label, other: Label) -> str:
+    noun = label_text(other)
+    same = label.noun is not None and other.noun is not None and label.noun.id == other.noun.id
     return f"another {noun}" if same and with_article(noun).startswith(("a ", "an ")) else with_article(noun)
 
 
 def with_article(noun: str) -> str:
-    """The noun with "a", "an" or "the" (of which there is one), or without where plural or not counted."""
-    if is_plural(noun) or noun.endswith(_UNCOUNTED):
+    """The noun with its article: "a", "an" or "the", none if it is plural or uncountable."""
+    if is_plural(noun) or noun.endswith(_UNCOUNTABLE):
         return noun
-    if noun.endswith(_ONLY_ONE):
+    if noun.endswith(_WITH_THE):
         return f"the {noun}"
-    sounded = noun.lower()
-    vowel = sounded.startswith(("a", "e", "i", "o", "u", "hour")) and not sounded.startswith(
+    lower = noun.lower()
+    vowel = lower.startswith(("a", "e", "i", "o", "u", "hour")) and not lower.startswith(
         ("uni", "eu", "one", "use", "uku")
     )
     return f"{'an' if vowel else 'a'} {noun}"

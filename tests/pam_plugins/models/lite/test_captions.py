@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pam_plugins.models.lite import words_en
+from pam_plugins.models.lite import captions_en
+from pam_plugins.models.lite.captions_zh import Chinese
 from pam_plugins.models.lite.facts import Facts
-from pam_plugins.models.lite.naming import Name
+from pam_plugins.models.lite.naming import Label
 from pam_plugins.models.lite.nouns import Noun, Nouns
-from pam_plugins.models.lite.words_zh import Chinese
 
 NOUNS = Nouns.load()
 CHINESE = Chinese(NOUNS)
@@ -19,11 +19,11 @@ def noun(name: str) -> Noun:
     return next(n for n in NOUNS.values() if n.name == name)
 
 
-def name_of(name: str, score: float = 0.9) -> Name:
-    return Name(noun(name), score)
+def label_of(name: str, score: float = 0.9) -> Label:
+    return Label(noun(name), score)
 
 
-UNKNOWN = Name(None, 0.1, ((noun("lemon"), 0.1), (noun("beagle"), 0.08)))
+UNKNOWN = Label(None, 0.1, ((noun("lemon"), 0.1), (noun("beagle"), 0.08)))
 
 
 @pytest.mark.parametrize(
@@ -43,21 +43,22 @@ UNKNOWN = Name(None, 0.1, ((noun("lemon"), 0.1), (noun("beagle"), 0.08)))
     ],
 )
 def test_articles(name: str, phrase: str) -> None:
-    assert words_en.with_article(name) == phrase
+    assert captions_en.with_article(name) == phrase
 
 
 def test_brief_captions() -> None:
-    assert words_en.brief(name_of("cup"), MIDDLE) == "A red cup in the middle of the picture."
-    assert words_en.brief(name_of("sky"), Facts(("blue",), -1, 0, 0.4)) == "The blue sky at the top of the picture."
-    assert words_en.brief(UNKNOWN, MIDDLE) == "A red object in the middle of the picture."
-    assert CHINESE.brief(name_of("cup"), MIDDLE) == "画面中央有一个红色的杯子。"
-    assert CHINESE.brief(name_of("sky"), Facts(("blue",), -1, 0, 0.4)) == "画面上方有一片蓝色的天空。"
+    sky = Facts(("blue",), -1, 0, 0.4)
+    assert captions_en.brief(label_of("cup"), MIDDLE) == "A red cup in the middle of the picture."
+    assert captions_en.brief(label_of("sky"), sky) == "The blue sky at the top of the picture."
+    assert captions_en.brief(UNKNOWN, MIDDLE) == "A red object in the middle of the picture."
+    assert CHINESE.brief(label_of("cup"), MIDDLE) == "画面中央有一个红色的杯子。"
+    assert CHINESE.brief(label_of("sky"), sky) == "画面上方有一片蓝色的天空。"
 
 
 def test_a_detailed_caption_tells_relations_and_writing() -> None:
-    others = [name_of("cup"), name_of("dining table"), name_of("cup"), UNKNOWN]
+    others = [label_of("cup"), label_of("dining table"), label_of("cup"), UNKNOWN]
     facts = Facts(("red", "white"), 1, -1, 0.25, touches=(1, 2, 3), rests_on=1)
-    assert words_en.detailed(others[0], facts, others, "MILK") == (
+    assert captions_en.detailed(others[0], facts, others, "MILK") == (
         "A red and white cup at the bottom left of the picture, about a quarter of its area. "
         "It rests on a dining table and touches another cup. On it is written: “MILK”."
     )
@@ -66,29 +67,29 @@ def test_a_detailed_caption_tells_relations_and_writing() -> None:
 
 
 def test_plural_nouns_take_plural_verbs() -> None:
-    others = [name_of("sunglasses"), name_of("dining table")]
+    others = [label_of("sunglasses"), label_of("dining table")]
     facts = Facts(("black",), 0, 0, 0.1, touches=(1,), rests_on=1)
-    assert "They rest on a dining table." in words_en.detailed(others[0], facts, others, None)
+    assert "They rest on a dining table." in captions_en.detailed(others[0], facts, others, None)
 
 
 def test_nothing_is_said_that_was_not_measured() -> None:
     for said in (
-        words_en.detailed(name_of("cup"), MIDDLE, [name_of("cup")], None),
-        CHINESE.detailed(name_of("cup"), MIDDLE, [name_of("cup")], None),
+        captions_en.detailed(label_of("cup"), MIDDLE, [label_of("cup")], None),
+        CHINESE.detailed(label_of("cup"), MIDDLE, [label_of("cup")], None),
     ):
         assert not any(word in said for word in ("touch", "rest", "lies", "written", "相接", "落在", "位于", "写着"))
 
 
 def test_an_unknown_region_says_what_it_may_be_and_how_unsure() -> None:
-    said = words_en.explanation(UNKNOWN, MIDDLE)
+    said = captions_en.explanation(UNKNOWN, MIDDLE)
     assert said.startswith("Not recognised with enough confidence; the closest guesses are lemon (10%), beagle (8%).")
     assert "柠檬（10%）" in CHINESE.explanation(UNKNOWN, MIDDLE)
 
 
 @pytest.mark.parametrize("synset", [noun.id for noun in NOUNS.values() if not noun.general][::7])
 def test_every_noun_makes_sentences(synset: str) -> None:
-    name = Name(NOUNS[synset], 0.9)
-    for said in (words_en.brief(name, MIDDLE), words_en.explanation(name, MIDDLE)):
+    name = Label(NOUNS[synset], 0.9)
+    for said in (captions_en.brief(name, MIDDLE), captions_en.explanation(name, MIDDLE)):
         assert said[0].isupper() or not said[0].isalpha()
         assert said.endswith(".") and "  " not in said and ".." not in said
     for said in (CHINESE.brief(name, MIDDLE), CHINESE.explanation(name, MIDDLE)):

@@ -1,12 +1,12 @@
-"""Chinese sentences made of a name and measured motion."""
+"""Chinese sentences made of a label and measured motion."""
 
 from __future__ import annotations
 
+from pam_plugins.models.lite.captions_zh import PLACES, Chinese
 from pam_plugins.models.lite.facts import Facts, third
 from pam_plugins.models.lite.motion import Motion
-from pam_plugins.models.lite.naming import Name
-from pam_plugins.models.lite.words_motion_en import rounded
-from pam_plugins.models.lite.words_zh import PLACES, Chinese
+from pam_plugins.models.lite.motion_captions_en import rounded
+from pam_plugins.models.lite.naming import Label
 
 _DIRECTIONS = {
     "left": "左",
@@ -21,33 +21,33 @@ _DIRECTIONS = {
 _EDGES = {"left": "左侧", "right": "右侧", "top": "上方", "bottom": "下方"}
 
 
-def describe(chinese: Chinese, name: Name, facts: Facts, motion: Motion) -> str:
-    """One sentence; of `facts` the colours are said."""
-    return f"{'，'.join([chinese.subject(name, facts), *phrases(motion)])}。"
+def describe(chinese: Chinese, label: Label, facts: Facts, motion: Motion) -> str:
+    """One sentence: the label with its colours (nothing else of `facts`), then the motion."""
+    return f"{'，'.join([chinese.subject(label, facts), *phrases(motion)])}。"
 
 
 def phrases(motion: Motion) -> list[str]:
-    """What is told of a motion, in the order in which it happened."""
+    """Verb phrases of a motion in the order of events."""
     if motion.start is None or motion.end is None:
         return ["没有出现"]
-    told = []
+    parts = []
     if motion.found:
-        told.append(f"从画面{_EDGES[motion.enters]}进入" if motion.enters else "出现在画面中")
-    told.append(_way(motion))
+        parts.append(f"从画面{_EDGES[motion.enters]}进入" if motion.enters else "出现在画面中")
+    parts.append(_path(motion))
     if motion.growth is not None:
-        told.append(
+        parts.append(
             f"在画面中的面积增大到约{motion.growth:.1f}倍"
             if motion.growth > 1
             else f"在画面中的面积缩小到原来的约{motion.growth:.0%}"
         )
     if motion.away:
-        told.append(f"中间约有{rounded(motion.away)}秒看不见")
+        parts.append(f"中间约有{rounded(motion.away)}秒看不见")
     if motion.lost:
-        told.append(f"最后从画面{_EDGES[motion.leaves]}离开" if motion.leaves else "最后看不见了")
-    return told
+        parts.append(f"最后从画面{_EDGES[motion.leaves]}离开" if motion.leaves else "最后看不见了")
+    return parts
 
 
-def _way(motion: Motion) -> str:
+def _path(motion: Motion) -> str:
     assert motion.end is not None
     if not motion.moves:
         return f"停留在画面{PLACES[third(motion.end[1]), third(motion.end[0])]}"

@@ -1,12 +1,12 @@
-"""Chinese sentences made of a name and measured facts."""
+"""Chinese sentences made of a label and measured facts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from pam_plugins.models.lite.facts import Facts
-from pam_plugins.models.lite.naming import Name
-from pam_plugins.models.lite.nouns import Nouns
+from pam_plugins.models.lite.naming import Label
+from pam_plugins.models.lite.nouns import PERSON, Nouns
 
 UNKNOWN = "物体"
 
@@ -35,8 +35,8 @@ PLACES = {
     (1, 0): "下方",
     (1, 1): "右下方",
 }
-_MEASURES = (
-    ("n00007846", "个"),  # person
+_MEASURE_WORDS = (
+    (PERSON, "个"),
     ("n01503061", "只"),  # bird
     ("n01726692", "条"),  # snake
     ("n02512053", "条"),  # fish
@@ -63,44 +63,44 @@ _MEASURES = (
     ("n09334396", "片"),  # ground
     ("n03365592", "片"),  # floor
 )
-"""Measure words by the first of these synsets that a noun is a kind of."""
+"""Measure words by synset. A noun has the word of the first synset that it is a kind of, else 个."""
 
 
 class Chinese:
-    """Needs the nouns for measure words and for the kind of thing that a noun is."""
+    """Chinese captions. `nouns` gives hypernyms, for measure words and explanations."""
 
     def __init__(self, nouns: Nouns) -> None:
         self.nouns = nouns
 
     @staticmethod
-    def label(name: Name) -> str:
-        return name.noun.zh if name.noun else UNKNOWN
+    def label_text(label: Label) -> str:
+        return label.noun.zh if label.noun else UNKNOWN
 
-    def explanation(self, name: Name, facts: Facts) -> str:
-        """What kind of thing the noun is, by its more general nouns, and what the picture adds to it."""
+    def explanation(self, label: Label, facts: Facts) -> str:
+        """Two hypernyms of the noun in place of a definition, then colour, position and share of the picture."""
         here = f"图中为{_colours(facts)}，位于画面{_place(facts)}，{_share(facts)}。"
-        if name.noun is None:
-            guesses = "、".join(f"{noun.zh}（{score:.0%}）" for noun, score in name.guesses)
+        if label.noun is None:
+            guesses = "、".join(f"{noun.zh}（{score:.0%}）" for noun, score in label.guesses)
             return f"未能可靠识别，最接近的猜测是{guesses}。{here}"
         kinds = [
-            self.nouns[synset].zh for synset in self.nouns.ancestors(name.noun.id) if not self.nouns[synset].general
+            self.nouns[synset].zh for synset in self.nouns.ancestors(label.noun.id) if not self.nouns[synset].general
         ]
-        kinds = [kind for kind in dict.fromkeys(kinds) if kind and kind != name.noun.zh][:2]
+        kinds = [kind for kind in dict.fromkeys(kinds) if kind and kind != label.noun.zh][:2]
         kind = "，属于".join([f"一种{kinds[0]}", *kinds[1:]]) if kinds else "一类事物"
-        return f"{name.noun.zh}：{kind}。{here}"
+        return f"{label.noun.zh}：{kind}。{here}"
 
-    def brief(self, name: Name, facts: Facts) -> str:
-        return f"画面{_place(facts)}有{self.subject(name, facts)}。"
+    def brief(self, label: Label, facts: Facts) -> str:
+        return f"画面{_place(facts)}有{self.subject(label, facts)}。"
 
-    def detailed(self, name: Name, facts: Facts, others: Sequence[Name], text: str | None) -> str:
-        """`others`: the names of all regions of the call, which the indices in `facts` refer to."""
-        sentences = [f"画面{_place(facts)}有{self.subject(name, facts)}，{_share(facts)}。"]
+    def detailed(self, label: Label, facts: Facts, others: Sequence[Label], text: str | None) -> str:
+        """`others`: the labels of all regions of the call, which the indices in `facts` refer to."""
+        sentences = [f"画面{_place(facts)}有{self.subject(label, facts)}，{_share(facts)}。"]
         relations = []
         if facts.inside is not None:
-            relations.append(f"位于{self._other(name, others[facts.inside])}之内")
+            relations.append(f"位于{self._other(label, others[facts.inside])}之内")
         if facts.rests_on is not None:
-            relations.append(f"落在{self._other(name, others[facts.rests_on])}上")
-        touched = [self._other(name, others[i]) for i in facts.touches if i != facts.rests_on and others[i].noun]
+            relations.append(f"落在{self._other(label, others[facts.rests_on])}上")
+        touched = [self._other(label, others[i]) for i in facts.touches if i != facts.rests_on and others[i].noun]
         if touched:
             relations.append(f"与{'、'.join(list(dict.fromkeys(touched))[:3])}相接")
         if relations:
@@ -109,19 +109,19 @@ class Chinese:
             sentences.append(f"上面写着：“{text}”。")
         return "".join(sentences)
 
-    def subject(self, name: Name, facts: Facts) -> str:
-        if name.noun is not None and name.noun.id == "n00007846":
+    def subject(self, label: Label, facts: Facts) -> str:
+        if label.noun is not None and label.noun.id == PERSON:
             return f"一个人，以{_colours(facts)}为主"
-        return f"一{self._measure(name)}{_colours(facts)}的{self.label(name)}"
+        return f"一{self._measure_word(label)}{_colours(facts)}的{self.label_text(label)}"
 
-    def _other(self, name: Name, other: Name) -> str:
-        same = name.noun is not None and other.noun is not None and name.noun.id == other.noun.id
-        return f"{'另' if same else ''}一{self._measure(other)}{self.label(other)}"
+    def _other(self, label: Label, other: Label) -> str:
+        same = label.noun is not None and other.noun is not None and label.noun.id == other.noun.id
+        return f"{'另' if same else ''}一{self._measure_word(other)}{self.label_text(other)}"
 
-    def _measure(self, name: Name) -> str:
-        if name.noun is None:
+    def _measure_word(self, label: Label) -> str:
+        if label.noun is None:
             return "个"
-        return next((measure for synset, measure in _MEASURES if self.nouns.is_a(name.noun.id, synset)), "个")
+        return next((word for synset, word in _MEASURE_WORDS if self.nouns.is_a(label.noun.id, synset)), "个")
 
 
 def _colours(facts: Facts) -> str:
