@@ -171,7 +171,5 @@ def test_what_was_not_measured_is_not_said() -> None:
     still = Motion(start=(0.1, 0.1), end=(0.1, 0.1))
     stays = motion_captions_en.describe(name_of("cup"), BLUE, still)
     assert stays == "A blue cup stays at the top left of the picture."
-        motion_captions_en.describe(name_of("cup"), BLUE, still) == "A blue cup stays at the top left of the picture."
-    )
     assert motion_captions_zh.describe(CHINESE, name_of("cup"), BLUE, still) == "一个蓝色的杯子，停留在画面左上方。"
     assert motion_captions_en.describe(name_of("cup"), BLUE, Motion()) == "A blue cup is not seen."

@@ -120,7 +120,7 @@ def test_a_click_on_a_whole_man_is_a_person(photo: str, click: tuple[float, floa
     picture, cpu = read_picture(PHOTOS / photo), torch.device("cpu")
     segmenter, recognizer = Segmenter.load(cpu), Recognizer.load(cpu, NOUNS)
     detections = recognizer.detect(picture)
-    [[candidate]] = segmenter.segment(
+    [candidate] = segmenter.segment(
         segmenter.embed(picture),
         picture.shape[:2],
         [Prompt.at(*click)],
