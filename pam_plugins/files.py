@@ -15,14 +15,15 @@ from pam_core.errors import DatasetError
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explained(path: Path, resumable: bool = False) -> Iterator[None]:
     """Make an OSError raised inside a DatasetError that names the file and says what to do."""
     try:
         yield
     except OSError as error:
+        resumes = ": it goes on from there" if resumable else ""
         raise DatasetError(
             f"Cannot write {path}: {error.strerror or error}. Make room, or choose another place, and run the same "
-            "command again: it goes on from there."
+            f"command again{resumes}."
         ) from error
 
 
@@ -53,14 +54,14 @@ def make_folder(folder: Path) -> Path:
     return folder
 
 
-def append(path: Path, file: io.FileIO, line: bytes) -> int:
+def append(path: Path, file: io.FileIO, line: bytes, resumable: bool = False) -> int:
     """Append a line to an unbuffered file and return its offset. Where that fails, nothing of it stays in the file.
 
     Raises DatasetError, about `path`.
     """
     offset = file.seek(0, os.SEEK_END)
     try:
-        with explained(path):
+        with explained(path, resumable):
             view = memoryview(line)
             while view:
                 view = view[file.write(view) :]
@@ -74,10 +75,10 @@ def append(path: Path, file: io.FileIO, line: bytes) -> int:
 class Part:
     """A text file that grows beside `path` and takes its place at `finish`, unless a write failed."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, resumable: bool = False) -> None:
+        self.path, self._resumable = path, resumable
         self.part = _part_of(path)
-        with explained(path):
+        with explained(path, resumable):
             self._file = self.part.open("w", encoding="utf-8", newline="\n")
 
     def write(self, text: str) -> None:
@@ -85,7 +86,7 @@ class Part:
         if self._file.closed:
             raise DatasetError(f"Cannot write {self.path}: it was closed, or writing it failed before.")
         try:
-            with explained(self.path):
+            with explained(self.path, self._resumable):
                 self._file.write(text)
         except BaseException:
             self._drop()
@@ -96,7 +97,7 @@ class Part:
         if self._file.closed:
             return
         try:
-            with explained(self.path):
+            with explained(self.path, self._resumable):
                 self._file.close()
                 self.part.replace(self.path)
         finally:
@@ -118,7 +119,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write `data` to `path` in one step: a reader gets the old file or the new one, never a part."""
     part = _part_of(path)
     try:
-        with explained(path):
+        with explained(path, resumable=True):
             part.write_bytes(data)
             part.replace(path)
     finally:

@@ -92,7 +92,7 @@ class JsonLinesSink:
     def write(self, results: Sequence[Result]) -> None:
         for result in results:
             perception = result.perception
-            offset = append(self.path, self._file, perception.to_line().encode())
+            offset = append(self.path, self._file, perception.to_line().encode(), resumable=True)
             if perception.error is None:
                 self._offsets[perception.image, perception.run] = offset
 

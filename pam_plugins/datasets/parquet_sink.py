@@ -210,14 +210,14 @@ class ParquetSink:
         """Write a part, safe on the disk under its own name when this returns; or nothing, and DatasetError."""
         path, temporary = self.folder / part.name, self.folder / f"_{part.name}"
         try:
-            with explained(path), temporary.open("wb") as file:
+            with explained(path, resumable=True), temporary.open("wb") as file:
                 with pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
                     for table in _groups_of_rows(batches):
                         writer.write_table(table)
                 file.flush()
                 os.fsync(file.fileno())
                 part.size = file.tell()
-            with explained(path):
+            with explained(path, resumable=True):
                 temporary.replace(path)
                 _sync(self.folder)
         except BaseException:

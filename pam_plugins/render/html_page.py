@@ -48,7 +48,7 @@ class HtmlPageSink:
         self._languages: dict[str, None] = {}
         head, self._foot = _template()
         make_folder(path.parent)
-        self._part = Part(path)
+        self._part = Part(path, resumable=True)
         self._part.write(head)
 
     def write(self, results: Sequence[Result]) -> None:

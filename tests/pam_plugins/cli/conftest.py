@@ -59,8 +59,8 @@ def fake() -> Iterator[FakePlugin]:
 def environment(tmp_path: Path) -> dict[str, str]:
     """The environment of a process that has the same plugin installed, under the entry point `fake`.
 
-    FAKE_SECONDS is how long its model takes for each picture, FAKE_LOG the file that it logs them in. Its process ends
-    at the picture FAKE_FATAL; with FAKE_BROKEN it cannot be loaded.
+    FAKE_SECONDS is how long its model takes for each picture, FAKE_LOG the file that it logs them in. Its process
+    ends at the picture FAKE_FATAL; with FAKE_BROKEN it cannot be loaded.
     """
     site = tmp_path / "site"
     info = site / "fake_pam-1.0.dist-info"

@@ -101,7 +101,7 @@ class FullDisk:
 
     def _fail(self, now: str) -> None:
         if self.when == now:
-            with explained(Path("full")):
+            with explained(Path("full"), resumable=True):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

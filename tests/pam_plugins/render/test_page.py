@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
 
-from pam_core.contracts import Exporter
+from pam_core.errors import DatasetError
 from pam_core.masks import Mask
 from pam_core.types import Region
-from pam_plugins.builtin import pam_exporters
 from pam_plugins.render import html_page as page
 from pam_plugins.render import palette
-from pam_plugins.render.html_page import PageExporter
+from pam_plugins.render.html_page import HtmlPageFormat
 from pam_plugins.render.outlines import outline
+from tests.factories import as_result
 from tests.pam_plugins.render.made_up import TEXTS, disc, perception, picture, region, ring
 
 
 def export(folder, *pairs):
-    writer = PageExporter().open(folder)
-    for pair in pairs:
-        writer.write(*pair)
-    writer.close()
+    sink = HtmlPageFormat().open(str(folder))
+    sink.write([as_result(*pair) for pair in pairs])
+    sink.close()
     return (folder / "index.html").read_text("utf-8")
 
 
@@ -46,21 +42,6 @@ def painted(path: str, width: int, height: int) -> np.ndarray:
     canvas = np.zeros((height * 8, width * 8), np.uint8)
     cv2.fillPoly(canvas, [np.rint(loop).astype(np.int32) for loop in loops], 1)
     return cv2.resize(canvas * 255, (width, height), interpolation=cv2.INTER_AREA) > 127
-
-
-def test_the_exporters_are_exporters():
-    assert [exporter.name for exporter in pam_exporters()] == ["overlay", "html", "coco"]
-    assert all(isinstance(exporter, Exporter) for exporter in pam_exporters())
-
-
-def test_loading_the_exporters_imports_nothing_heavy():
-    code = (
-        "import sys, pam_plugins.render as e; e.pam_exporters()\n"
-        "print([m for m in ('torch', 'cv2', 'supervision') if m in sys.modules])"
-    )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.strip() == "[]"
 
 
 def test_everything_is_in_the_one_file(tmp_path, scene):
@@ -133,11 +114,11 @@ def test_an_empty_run_is_a_page_too(tmp_path):
 def test_the_old_page_stays_until_close(tmp_path, scene):
     old = tmp_path / "index.html"
     old.write_text("old")
-    writer = PageExporter().open(tmp_path)
-    writer.write(*scene())
+    sink = HtmlPageFormat().open(str(tmp_path))
+    sink.write([as_result(*scene())])
     assert old.read_text() == "old"
-    writer.close()
-    writer.close()
+    sink.close()
+    sink.close()
     assert old.read_text("utf-8").startswith("<!doctype html>")
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
@@ -145,8 +126,8 @@ def test_the_old_page_stays_until_close(tmp_path, scene):
 def test_after_a_failed_write_the_old_page_stays_for_good(tmp_path, scene, monkeypatch):
     old = tmp_path / "index.html"
     old.write_text("old")
-    writer = PageExporter().open(tmp_path)
-    writer.write(*scene())
+    sink = HtmlPageFormat().open(str(tmp_path))
+    sink.write([as_result(*scene())])
 
     class Full:
         """A file on a full disk."""
@@ -162,18 +143,18 @@ def test_after_a_failed_write_the_old_page_stays_for_good(tmp_path, scene, monke
         def close(self):
             self.file.close()
 
-    writer._part._file = Full(writer._part._file)
-    with pytest.raises(OSError, match=r"Cannot write .*index\.html: No space left") as failure:
-        writer.write(*scene())
-    assert failure.value.errno == 28
-    writer.close()
+    sink._part._file = Full(sink._part._file)
+    with pytest.raises(DatasetError, match=r"Cannot write .*index\.html: No space left"):
+        sink.write([as_result(*scene())])
+    sink.close()
     assert old.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
 
-def test_a_folder_that_is_gone_is_an_error_that_names_the_file(tmp_path):
-    with pytest.raises(OSError, match=r"Cannot write .*index\.html"):
-        PageExporter().open(tmp_path / "gone")
+def test_a_place_that_is_no_folder_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DatasetError, match="file cannot be written"):
+        HtmlPageFormat().open(str(tmp_path / "file"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 
-from pam_plugins.render.html_page import PageExporter
+from pam_plugins.render.html_page import HtmlPageFormat
+from tests.factories import as_result
 from tests.pam_plugins.render.made_up import perception, region
 
 pytestmark = pytest.mark.e2e
@@ -40,9 +41,9 @@ def opened(browser, tmp_path, scene):
     contexts = []
 
     def show(*pairs, width=1400, height=900, **options):
-        writer = PageExporter().open(tmp_path)
+        writer = HtmlPageFormat().open(str(tmp_path))
         for pair in pairs or (scene("one.jpg"), scene("two.jpg")):
-            writer.write(*pair)
+            writer.write([as_result(*pair)])
         writer.close()
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)

@@ -22,7 +22,9 @@ from pam_core.video import Fault, Frame, FrameResult, SessionResult, TrackEvent
 from pam_plugins.render import annotated_video as video_drawing
 from pam_plugins.render import overlay
 from pam_plugins.render.annotated_video import AnnotatedVideo, LiveVideo, write_annotated
-from pam_plugins.video_io.record import Record, Replay, read_record, write_mot, write_tracks
+from pam_plugins.video_io.mot import write_mot
+from pam_plugins.video_io.record import Record, Replay, read_record
+from pam_plugins.video_io.tracks import write_tracks
 from tests.factories import make_region
 from tests.paths import ROOT
 from tests.videos import told
@@ -75,7 +77,7 @@ def test_each_line_is_in_the_file_at_once(tmp_path: Path) -> None:
 def test_another_file_is_refused_and_left(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "notes.jsonl"
     path.write_bytes(data)
-    with pytest.raises(DatasetError, match=r"no record of a video; choose another --out \(nothing was changed\)"):
+    with pytest.raises(DatasetError, match=r"no record of a video; choose another file \(nothing was changed\)"):
         Record(path)
     assert path.read_bytes() == data
 
@@ -83,7 +85,7 @@ def test_another_file_is_refused_and_left(tmp_path: Path, data: bytes) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for path in (tmp_path, tmp_path / "file" / "below.jsonl"):
-        with pytest.raises(DatasetError, match="choose another --out"):
+        with pytest.raises(DatasetError, match="choose another"):
             Record(path)
 
 
@@ -135,7 +137,7 @@ def test_a_full_disk_ends_with_a_sentence_and_whole_lines(tmp_path: Path) -> Non
         timeout=60,
     )
     assert done.returncode == 3, done.stderr
-    assert f"{path} cannot be written" in done.stderr
+    assert f"Cannot write {path}" in done.stderr
     assert "Traceback" not in done.stderr
     assert path.read_bytes().endswith(b"\n")
     assert len(list(read_record(path))) > 5
@@ -254,10 +256,10 @@ def test_a_live_video_has_the_latest_caption(tmp_path: Path) -> None:
         next(items)
     frames, events = seen_of(12)[:12], seen_of(12)[12:]
     for seen in (frames[0], frames[2], events[0], frames[3], frames[4]):
-        live.see(seen)
+        live.add(seen)
     for item in items:
         assert isinstance(item, Frame)
-        live.see(frames[item.index] if item.index < 11 else FrameResult(11, 0.0, ()))
+        live.add(frames[item.index] if item.index < 11 else FrameResult(11, 0.0, ()))
     live.close()
     written_frames = video_of(tmp_path / "v.mp4")
     assert [round(frame.time, 2) for frame in written_frames[:4]] == [0.0, 0.08, 0.12, 0.16]
@@ -327,7 +329,7 @@ def test_a_video_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
         write_annotated(path, FrameIterator(broken()), replay)
     assert path.read_bytes() == b"an old one"
     assert len(list(tmp_path.iterdir())) == 2
-    with pytest.raises(OSError, match="Cannot write"):
+    with pytest.raises(DatasetError, match="Cannot write"):
         AnnotatedVideo(tmp_path / "none" / "v.mp4")
 
 
