@@ -15,26 +15,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
 from pam_core.masks import Mask
 from pam_core.media import camera
 from pam_core.media.frame_sources import VideoFile
 from pam_core.types import Picture
 from pam_core.video import Fault, Frame, FrameResult, SessionResult, TrackEvent
-from pam_plugins.cli import app, console
+from pam_plugins import plugins
+from pam_plugins.cli import console
 from pam_plugins.plugins import get_plugins
 from pam_plugins.video_io.record import read_record
 from tests.factories import FAKE_INFO, FakeModel, FakePlugin, write_picture
 from tests.fake_video import FakeSource, FakeTracker, FakeVideoModel, Square, steady
+from tests.pam_plugins.cli.conftest import Ended, run_main
 from tests.videos import told, write_video
 
 WIDTH, HEIGHT, COUNT = 160, 120, 40
 MADE = FakeSource(
     COUNT, [Square("red", steady(10, 20, dx=2), 24), Square("blue", steady(120, 80, dx=-1), 24)], WIDTH, HEIGHT
 )
-Call = Callable[..., Result]
+Call = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -45,23 +45,18 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def model() -> Iterator[FakeVideoModel]:
+    plugins._loaded.clear()
     fake = FakeVideoModel()
     with get_plugins().registered(FakePlugin(fake), "fake-video"):
         yield fake
+    plugins._loaded.clear()
 
 
 @pytest.fixture
 def video(model: FakeVideoModel, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """`pam video ... --model fake-video`; fails the test where an error comes out as a traceback."""
+    """`pam video ... --model fake-video`."""
     monkeypatch.setattr(console.out, "_width", 200)
-
-    def call(*arguments: object, model: str = "fake-video") -> Result:
-        result = CliRunner().invoke(app, ["video", *map(str, arguments), "--model", model])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise AssertionError(f"a traceback instead of a sentence: {result.exception!r}") from result.exception
-        return result
-
-    return call
+    return lambda *arguments, model="fake-video": run_main("video", *arguments, "--model", model)
 
 
 def split(path: Path) -> tuple[list[FrameResult], list[TrackEvent], list[Fault]]:
@@ -199,7 +194,7 @@ def test_a_damaged_video_goes_on(video: Call, clip: Path, tmp_path: Path) -> Non
 
 
 MISUSES: dict[str, tuple[list[str], str]] = {
-    "no prompt": ([], "Got no object to follow; wanted at least one --point"),
+    "no prompt": ([], "Got no object to track; wanted at least one --point"),
     "point of words": (["--point", "a,b"], "wanted X,Y"),
     "point with a label": (["--point", "1,2,0"], "several clicks on one object go into a file"),
     "point on no frame": (["--point", "1,2@x"], "wanted X,Y"),
@@ -235,7 +230,7 @@ def test_misuse_ends_with_2_and_a_sentence(
     (tmp_path / "empty.jsonl").write_text("\n")
     data = clip.read_bytes()
     result = video(clip, *(argument.format(tmp=tmp_path, clip=clip) for argument in arguments))
-    assert result.exit_code == 2, result.output
+    assert result.exit_code == 2, result.stderr
     assert re.search(what, result.stderr), result.stderr
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
@@ -280,14 +275,14 @@ def test_models_that_follow_nothing(video: Call, clip: Path) -> None:
     with get_plugins().registered(FakePlugin(FakeModel()), "pictures"):
         result = video(clip, "--point", "1,1", model="fake")
         assert result.exit_code == 2
-        assert "fake looks at pictures and follows no objects; models that do: " in result.stderr
+        assert "fake is for pictures and tracks no objects; models that do: " in result.stderr
         assert "fake-video" in result.stderr
     result = video(clip, "--point", "1,1", model="gpt-9")
     assert (result.exit_code, "No model is called 'gpt-9'" in result.stderr) == (2, True)
     liar = FakePlugin(FakeModel(replace(FAKE_INFO, name="liar", video=True)))
     with get_plugins().registered(liar, "liar"):
         result = video(clip, "--point", "1,1", model="liar")
-        assert (result.exit_code, "says that it follows objects and does not" in result.stderr) == (2, True)
+        assert (result.exit_code, "liar tracks no objects" in result.stderr) == (1, True)
 
 
 def test_auto_takes_the_best_that_follows_objects(
@@ -330,7 +325,7 @@ def test_ctrl_c_keeps_what_was_seen(video: Call, clip: Path, tmp_path: Path, mon
     out, mp4, mot = tmp_path / "o.jsonl", tmp_path / "o.mp4", tmp_path / "o.txt"
     result = video(clip, "--point", "20,30", "--clip", 5, "--out", out, "--mp4", mp4, "--mot", mot)
     assert result.exit_code == 130
-    assert "stopped after frame 11; what was seen until then is kept." in result.stderr
+    assert "stopped after frame 11; the results until then are kept." in result.stderr
     assert len(split(out)[0]) == 12
     assert len(mot.read_text().splitlines()) == 12
     assert len(told(VideoFile(mp4))[0]) == 12
@@ -394,5 +389,5 @@ def test_a_process_that_is_stopped(
     else:
         assert process.returncode == 130, errors
         assert events
-        assert "what was seen until then is kept" in errors
+        assert "the results until then are kept" in errors
         assert len(told(VideoFile(mp4))[0]) == len(frames)

