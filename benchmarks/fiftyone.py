@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from tests.fiftyone_plugin.conftest import Mongod
+from benchmarks.mongod import Mongod
 
 PHOTOS = Path(__file__).parent.parent / "tests" / "data"
 

@@ -108,7 +108,7 @@ def photo_cut_outs() -> tuple[CutOut, ...]:
         click = next(click for click in clicks if click["photo"] == photo and click["object"] == thing)
         picture = read_picture(DATA / "photos" / photo)
         prompt = Prompt(points=(tuple(click["point"]),), box=tuple(click["box"]))
-        mask = segmenter.segment(segmenter.embed(picture), picture.shape[:2], [prompt])[0][0].mask
+        mask = segmenter.segment(segmenter.embed(picture), picture.shape[:2], [prompt])[0].mask
         _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
         x, y, width, height, _ = stats[1 + stats[1:, cv2.CC_STAT_AREA].argmax()]
         largest = (parts == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.float32)

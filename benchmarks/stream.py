@@ -21,7 +21,7 @@ import psutil
 
 from pam_core.sessions.session import StreamSession
 from pam_core.types import Prompt
-from pam_core.video import Fault, Frame, FrameResult, TrackEvent, VideoModel
+from pam_core.video import Fault, Frame, FrameResult, TrackEvent
 from pam_plugins.plugins import load_model
 
 WARM, SPAN, FPS = 500, 500, 25.0
@@ -69,7 +69,7 @@ def main() -> None:
     if args.frames < WARM + SPAN:
         parser.error(f"got {args.frames} frames; wanted at least {WARM + SPAN}")
     model = load_model(args.model)
-    if not isinstance(model, VideoModel):
+    if not model.info.video:
         parser.error(f"got the model {args.model}, which follows no objects; `pam models` says which do")
 
     source = Discs(args.frames, args.objects, args.width)

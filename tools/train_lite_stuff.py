@@ -199,7 +199,7 @@ def masks_of(segmenter: Segmenter, picture: Pixels, points: list[Point]) -> list
     found = segmenter.segment(
         segmenter.embed(picture), picture.shape[:2], [Prompt.at(point.x, point.y) for point in points]
     )
-    return [candidates[0].mask for candidates in found]
+    return [candidate.mask for candidate in found]
 
 
 @torch.inference_mode()

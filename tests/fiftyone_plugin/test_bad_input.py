@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.mongod import Mongod
 from tests.factories import FakePlugin, write_pictures
-from tests.fiftyone_plugin.conftest import URI, MakeDataset, Mongod
+from tests.fiftyone_plugin.conftest import URI, MakeDataset
 from tests.fiftyone_plugin.test_perceive import COLOURS, caption, labels, perceive
 
 
