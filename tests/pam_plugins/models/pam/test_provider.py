@@ -6,22 +6,19 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from pam_core.engine.cache import shared_cache
 from pam_core.types import Task
 from pam_core.video import FrameResult, TrackEvent
 from pam_plugins import Prompt, hookimpl, perceive, plugins
-from pam_plugins.cli import app
 from pam_plugins.datasets.jsonl import read_results
-from pam_plugins.models.pam import info, pam_commands
+from pam_plugins.models.pam import info
 from pam_plugins.options import Options
 from pam_plugins.plugins import get_plugins
 from pam_plugins.video_io.record import read_record
+from tests.pam_plugins.cli.conftest import run_main
 from tests.tiny_pam import FOLDER, picture
 
 PHOTO = FOLDER / "inputs" / "image.png"
@@ -35,15 +32,9 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     shared_cache.clear()
 
 
-COMMANDS = typer.Typer()
-pam_commands(COMMANDS)
-
-
-def pam(*arguments: object, of: typer.Typer = app) -> tuple[int, str]:
-    result = CliRunner().invoke(of, [*map(str, arguments)])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise AssertionError("a traceback instead of a sentence") from result.exception
-    return result.exit_code, result.stdout + result.stderr
+def pam(*arguments: object) -> tuple[int, str]:
+    ended = run_main(*arguments)
+    return ended.exit_code, ended.stdout + ended.stderr
 
 
 def test_without_a_checkpoint_lite_is_the_best_and_pam_says_how_to_get_it(
@@ -122,11 +113,12 @@ def test_settings_that_make_no_sense_are_told(configured: None, option: str, val
 
 
 def test_questions_of_other_plugins_are_put_to_it(configured: None) -> None:
-    @hookimpl
-    def pam_tasks() -> list[Task]:
-        return [Task("material", "What it is made of", {"en": "What is this subject made of?"})]
+    class Materials:
+        @hookimpl
+        def pam_tasks(self) -> list[Task]:
+            return [Task("material", "What it is made of", {"en": "What is this subject made of?"})]
 
-    with get_plugins().registered(SimpleNamespace(pam_tasks=pam_tasks), "materials"):
+    with get_plugins().registered(Materials(), "materials"):
         found = perceive(picture(), [Prompt.at(70, 58)], model="pam", options=Options(tasks=("material",)))
         assert found.regions[0].text("material") is not None
 
@@ -140,7 +132,7 @@ def test_it_can_be_compiled(configured: None) -> None:
 
 class TestParityCommand:
     def test_says_how_far_apart(self) -> None:
-        code, said = pam("parity", FOLDER, "--cases", "image_point", of=COMMANDS)
+        code, said = pam("parity", FOLDER, "--cases", "image_point")
         assert code == 0, said
         assert "generated ids equal" in said and "step_logits" in said and "1 of 1 cases" in said
 
@@ -150,12 +142,12 @@ class TestParityCommand:
         cases = json.loads((folder / "cases.json").read_text())
         cases["cases"]["sound"] = {"types": ["sound"]}
         (folder / "cases.json").write_text(json.dumps(cases))
-        code, said = pam("parity", folder, "--cases", "unit_stability,sound", "--json", of=COMMANDS)
+        code, said = pam("parity", folder, "--cases", "unit_stability,sound", "--json")
         report = json.loads(said)
         assert code == 1 and not report["ok"]
         assert [case["ok"] for case in report["cases"]] == [True, False]
         assert "cases of sound cannot be run yet" in report["cases"][1]["error"]
 
     def test_a_folder_without_cases_is_told(self, tmp_path: Path) -> None:
-        code, said = pam("parity", tmp_path, of=COMMANDS)
+        code, said = pam("parity", tmp_path)
         assert code == 1 and "holds no cases.json" in said
