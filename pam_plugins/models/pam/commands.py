@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
+from pam_core.errors import needs_extra
 from pam_plugins.cli.console import FAILED, INTERRUPTED, fail, note, out
 
 if TYPE_CHECKING:
@@ -20,13 +21,11 @@ def download(
     revision: str = typer.Option(None, help="A branch, tag or commit; the newest if left out."),
 ) -> None:
     """Fetch a released checkpoint. Run again, it goes on where it broke off."""
-    from pam_core.errors import CheckpointError
     from pam_core.pam import hub
 
     try:
-        folder = hub.download(name, revision)
-    except CheckpointError as error:
-        fail(error, FAILED)
+        with needs_extra("pam", "`pam download`"):
+            folder = hub.download(name, revision)
     except KeyboardInterrupt:
         fail("stopped; the same command goes on from there.", INTERRUPTED)
     note(f"{name} is in {folder}. `pam models` lists it.")
@@ -41,13 +40,10 @@ def convert(
     ),
 ) -> None:
     """Turn the files of PAM and SAM 2 into one checkpoint of safetensors."""
-    from pam_core.errors import CheckpointError
-    from pam_core.pam import checkpoint
+    with needs_extra("pam", "`pam convert`"):
+        from pam_core.pam import checkpoint
 
-    try:
-        checkpoint.convert(reference, sam2, out_folder, trust_pickle=trust_pickle, progress=note)
-    except CheckpointError as error:
-        fail(error, FAILED)
+    checkpoint.convert(reference, sam2, out_folder, trust_pickle=trust_pickle, progress=note)
     note(f"{out_folder} is complete; use it with PAM_CHECKPOINT={out_folder}.")
 
 
@@ -61,20 +57,17 @@ def parity(
     from pam_core.pam.parity import kernels
 
     kernels.choose_recorded()
+    with needs_extra("pam", "`pam parity`"):
+        from pam_core.pam.parity.cases import run_cases
     from pam_core.devices import resolve_device
-    from pam_core.errors import CheckpointError, DeviceError
-    from pam_core.pam.parity.cases import run_cases
 
     names = [name.strip() for name in cases.split(",") if name.strip()] if cases else None
     reports: list[CaseReport] = []
-    try:
-        resolved = str(resolve_device(device))
-        for report in run_cases(folder, names, resolved):
-            reports.append(report)
-            if not as_json:
-                _show(report)
-    except (CheckpointError, DeviceError) as error:
-        fail(error, FAILED)
+    resolved = str(resolve_device(device))
+    for report in run_cases(folder, names, resolved):
+        reports.append(report)
+        if not as_json:
+            _show(report)
     right = sum(report.ok for report in reports)
     recorded = kernels.are_recorded(resolved)
     if as_json:

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.factories import write_pictures
-from tests.paths import ROOT
+from tests.paths import PARITY, ROOT
 
 WITHOUT = "import sys; sys.modules[{hidden!r}] = None; sys.argv[0] = 'pam'; from pam_plugins.cli import main; main()"
 CASES = {
     "parquet sink": ("pyarrow", ["enrich", "folder:in", "parquet:out", "--model", "lite"], "ray"),
     "parquet source": ("pyarrow", ["enrich", "parquet:in", "jsonl:out.jsonl", "--model", "lite"], "ray"),
     "ray": ("ray", ["enrich", "folder:in", "jsonl:out.jsonl", "--model", "lite", "--actors", "2"], "ray"),
+    "parity": ("sam2", ["parity", str(PARITY)], "pam"),
+    "download": ("huggingface_hub", ["download", "PAM-3B"], "pam"),
+    "convert": ("sam2", ["convert", str(PARITY), "--out", "out"], "pam"),
     "video": ("av", ["video", "clip.mp4", "--point", "1,1", "--model", "lite"], "video"),
 }
 
