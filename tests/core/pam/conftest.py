@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-from click.testing import Result
-from typer.testing import CliRunner
 
 from pam_core.pam.location import INDEX, SINGLE
+from tests.pam_plugins.cli.conftest import Ended, run_main
 from tests.paths import PARITY
 
 PARTS = ("config.json", "generation_config.json", "model.safetensors", "sam2_tiny.yaml")
 
-Pam = Callable[..., Result]
+Pam = Callable[..., Ended]
 
 
 @pytest.fixture
@@ -44,18 +43,7 @@ def shard(folder: Path) -> None:
 
 
 @pytest.fixture
-def pam() -> Pam:
+def pam(monkeypatch: pytest.MonkeyPatch) -> Pam:
     """Any `pam` command in this process; fails the test where an error comes out as a traceback."""
-    from pam_plugins.cli import app
-    from pam_plugins.plugins import announce
-
-    if not any(command.name == "convert" for command in app.registered_commands):
-        announce("pam_commands", app=app)
-
-    def call(*arguments: object) -> Result:
-        result = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "250"})
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise AssertionError(f"a traceback instead of a sentence: {result.exception!r}") from result.exception
-        return result
-
-    return call
+    monkeypatch.setenv("COLUMNS", "250")
+    return run_main
