@@ -298,7 +298,7 @@ def test_faults_on_the_way_are_told_beside_the_result(fake_video: FakePlugin, ma
     model_of(fake_video).trouble.steps = frozenset({5})
     assert execute(dataset)["faults"] == 1
     sample = dataset.first()
-    assert sample["tracks_run"] and sample["tracks_error"].startswith("1 fault; the first: Nothing could be followed")
+    assert sample["tracks_run"] and sample["tracks_error"].startswith("1 fault; the first: Nothing could be tracked")
     assert 6 not in by_track(sample)[1] and 7 in by_track(sample)[1]
 
 
