@@ -3,7 +3,7 @@
     make pam-python ARGS="benchmarks/stream.py --frames 5000 --objects 2"
 
 Discs of different colours move over a noisy ground, each frame made when it is asked for. A frame's time is all that
-the session does with it: the tracker, the events, what it tells; captions are made beside it. The last line is one
+the session does with it: the tracker, the events, the results; captions are made beside it. The last line is one
 JSON object.
 """
 
@@ -70,23 +70,23 @@ def main() -> None:
         parser.error(f"got {args.frames} frames; wanted at least {WARM + SPAN}")
     model = load_model(args.model)
     if not model.info.video:
-        parser.error(f"got the model {args.model}, which follows no objects; `pam models` says which do")
+        parser.error(f"got the model {args.model}, which tracks no objects; `pam models` says which do")
 
     source = Discs(args.frames, args.objects, args.width)
     process = psutil.Process()
     resident: dict[int, float] = {}
-    found = events = faults = 0
+    visible = events = faults = 0
     started = time.perf_counter()
     with StreamSession(model) as session:
         for number in range(args.objects):
             session.prompt(number, Prompt.at(*source.centre(number, 0)), frame=0)
-        for seen in session.run(source):
-            if isinstance(seen, FrameResult):
-                found += sum(region.mask.area > 0 for region in seen.regions)
-                if seen.index in (WARM, args.frames - 1):
-                    resident[seen.index] = round(process.memory_info().rss / 2**20, 1)
-            events += isinstance(seen, TrackEvent)
-            faults += isinstance(seen, Fault)
+        for result in session.run(source):
+            if isinstance(result, FrameResult):
+                visible += sum(region.mask.area > 0 for region in result.regions)
+                if result.index in (WARM, args.frames - 1):
+                    resident[result.index] = round(process.memory_info().rss / 2**20, 1)
+            events += isinstance(result, TrackEvent)
+            faults += isinstance(result, Fault)
     figures = {
         "benchmark": "stream",
         "model": args.model,
@@ -97,7 +97,7 @@ def main() -> None:
         "ms_last_500_frames": milliseconds(source.seconds[-SPAN:]),
         "rss_mb_at_frame_500": resident[WARM],
         "rss_mb_at_the_end": resident[args.frames - 1],
-        "share_found": round(found / (args.frames * args.objects), 3),
+        "share_visible": round(visible / (args.frames * args.objects), 3),
         "events": events,
         "faults": faults,
         "seconds": round(time.perf_counter() - started, 1),

@@ -1,8 +1,9 @@
-"""What following several objects costs beside following one, a frame: SAM 2 at a published size, random weights.
+"""What tracking several objects costs beside tracking one, a frame: SAM 2 at a published size, random weights.
 
     make pam-python ARGS="benchmarks/tracking.py --size tiny --objects 4"
 
-Both follow the same made-up frames in turn, after their memories are full. The last line is one JSON object; its
+Both track objects through the same made-up frames in turn, after their memories are full. The last line is one
+JSON object; its
 times are medians of the frames measured.
 """
 
@@ -24,7 +25,7 @@ from pam_core.pam.vision import VisionTower, preprocess
 from pam_core.types import Prompt
 
 WARM = 8
-"""Frames after which an object looks at as many memories as it ever will, but for pointers, which are small."""
+"""Frames after which the memories an object attends to grow no more, but for pointers, which are small."""
 
 
 def main() -> None:
@@ -58,14 +59,14 @@ def main() -> None:
         for frame in range(WARM + args.frames):
             for count, tracker in trackers.items():
                 features = timed(count, "encode", lambda: vision.encode(pixels))
-                timed(count, "follow", lambda tracker=tracker, features=features: tracker.follow(features))
+                timed(count, "track", lambda tracker=tracker, features=features: tracker.step(features))
             print(f"frame {frame + 1} of {WARM + args.frames}", flush=True)
     middle = {
         count: {name: float(np.median(times[WARM:])) for name, times in of_count.items()}
         for count, of_count in phases.items()
     }
     total = {
-        count: {clock: of[f"encode {clock}"] + of[f"follow {clock}"] for clock in ("wall_s", "cpu_s")}
+        count: {clock: of[f"encode {clock}"] + of[f"track {clock}"] for clock in ("wall_s", "cpu_s")}
         for count, of in middle.items()
     }
     figures = {

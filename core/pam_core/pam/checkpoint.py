@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 import yaml
+from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
@@ -253,8 +254,6 @@ def write(
 
     What makes a folder a checkpoint, config.json, goes first and is written last.
     """
-    from huggingface_hub import save_torch_state_dict
-
     tied = HEAD in weights and weights[HEAD].data_ptr() == weights[EMBEDDING].data_ptr()
     kept = {key: tensor for key, tensor in weights.items() if not (tied and key == HEAD)}
     home, unfinished = folder / "config.json", folder / "config.json.part"

@@ -41,7 +41,7 @@ class CallCounts:
 
 @dataclass(eq=False)
 class _Request:
-    """A question with its token ids; `streamed` is the text that pieces have told of."""
+    """A question with its token ids; `streamed` is the text that its pieces hold so far."""
 
     question: Question
     ids: list[int]
@@ -50,8 +50,9 @@ class _Request:
     streamed: str = ""
 
     @property
-    def tokens(self) -> int:
-        return len(self.ids) + self.max_tokens
+    def unread(self) -> int:
+        """Tokens that may still be read for it, at most."""
+        return len(self.ids) + self.max_tokens - (self.branch.read if self.branch is not None else 0)
 
 
 @dataclass(eq=False)
@@ -65,8 +66,9 @@ class _Prefix:
 
     @property
     def tokens(self) -> int:
-        """What its cache may grow to, without the words before the picture."""
-        return self.visual_length + sum(request.tokens for request in self.requests)
+        """What its cache may grow to, without the words before the picture. Answered questions stay in it."""
+        read = self.cache.length - self.cache.prefix if self.cache is not None else 0
+        return self.visual_length + read + sum(request.unread for request in self.requests)
 
 
 class PamDescription(Description):
@@ -133,7 +135,7 @@ class PamDescription(Description):
             return []
         if not self._requests:
             return []
-        return [new for branch in self._decoder.step().branches for new in self._news(branch)]
+        return [result for branch in self._decoder.step().branches for result in self._results(branch)]
 
     @property
     def done(self) -> bool:
@@ -186,20 +188,20 @@ class PamDescription(Description):
             self._requests[request.branch] = (key, request)
         self._decoder.add([request.branch for request in requests if request.branch is not None])
 
-    def _news(self, branch: Branch) -> list[TextPiece | Answer]:
+    def _results(self, branch: Branch) -> list[TextPiece | Answer]:
         """New text of a branch after a step, and its answer where it is finished."""
         key, request = self._requests[branch]
         text = self._chat.text(branch.answer)
         complete = text if branch.finished else text.rstrip(INCOMPLETE)
-        news: list[TextPiece | Answer] = []
+        results: list[TextPiece | Answer] = []
         if len(complete) > len(request.streamed):
-            news.append(TextPiece(request.question, complete[len(request.streamed) :]))
+            results.append(TextPiece(request.question, complete[len(request.streamed) :]))
             request.streamed = complete
         if branch.finished:
             del self._requests[branch]
             self._finish(key, request)
-            news.append(Answer(request.question, text))
-        return news
+            results.append(Answer(request.question, text))
+        return results
 
     def _finish(self, key: Hashable, request: _Request) -> None:
         """Drop a request, and its prefix with the last one."""

@@ -13,20 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from huggingface_hub import HfApi, errors, hf_hub_url, snapshot_download
+from huggingface_hub.file_download import http_get
+from huggingface_hub.hf_api import BlobLfsInfo
+from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
 
 from pam_core.errors import CheckpointError
 from pam_core.pam.location import PATTERNS, cache_folder, find, first_line, repository
 from pam_core.pam.weights import WeightFiles
 
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import BlobLfsInfo
-
 
 def download(name: str, revision: str | None = None) -> Path:
     """Fetch a repository with progress, or what is missing of it, and check it. Raises CheckpointError."""
-    from huggingface_hub import HfApi, snapshot_download
-
     repo = repository(name)
     with _one_sentence(repo, "the hub cannot be reached"):
         info = HfApi().model_info(repo, revision=revision, files_metadata=True)
@@ -45,10 +44,6 @@ def download(name: str, revision: str | None = None) -> Path:
 
 def _fetch(repo: str, commit: str, file: str, blob: BlobLfsInfo) -> None:
     """Get a large file into the hub's cache, or the rest of it. Raises CheckpointError, OSError and HTTPError."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
-
     cache = cache_folder(repo)
     place = cache / "blobs" / blob.sha256
     partial = place.with_name(f"{blob.sha256}.partial")
@@ -87,8 +82,6 @@ def _sha256(file: Path) -> str:
 @contextmanager
 def _one_sentence(repo: str, otherwise: str) -> Iterator[None]:
     """Turn what huggingface_hub and its network library raise into CheckpointError."""
-    from huggingface_hub import errors
-
     try:
         yield
     except (OSError, errors.HTTPError, errors.HFValidationError) as error:  # type: ignore[attr-defined]
@@ -97,8 +90,6 @@ def _one_sentence(repo: str, otherwise: str) -> Iterator[None]:
 
 def _reason(error: Exception, repo: str) -> str | None:
     """What is wrong and what to do; None where it is the network."""
-    from huggingface_hub import errors
-
     if isinstance(error, errors.HFValidationError):
         return "no name of a repository; wanted PAM-1.5B, PAM-3B or OWNER/NAME."
     if isinstance(error, errors.GatedRepoError):

@@ -6,19 +6,17 @@ One region at a time is what the parts work on; everything here takes a batch of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from pam_core.pam.config import PamConfig
 from pam_core.pam.language import build_language
 from pam_core.pam.perceiver import SemanticPerceiver
 from pam_core.pam.projector import Projector
 from pam_core.pam.vision import Decoded, VisionTower
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 FIRST_FOLD, LATER_FOLD = 2, 4
 

@@ -22,7 +22,7 @@ from pam_core.video import Frame
 
 
 class PamTracker:
-    """A `Tracker`. With `rules`, it follows the reference where that deviates from SAM 2."""
+    """A `Tracker`. `rules` say where it deviates from SAM 2, as the reference does."""
 
     def __init__(self, model: PamModel, ref: ModelRef, rules: TrackingRules = SAM2_RULES) -> None:
         self.model, self.ref = model, ref
@@ -57,7 +57,7 @@ class PamTracker:
 
     def step(self, frame: Frame) -> list[Region]:
         self._index = None
-        tracked = self.sam.follow(self._encode(frame))
+        tracked = self.sam.step(self._encode(frame))
         return self._regions(frame, tracked) if tracked is not None else []
 
     def remove(self, track_id: int) -> None:

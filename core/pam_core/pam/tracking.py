@@ -1,4 +1,4 @@
-"""SAM 2's memory: objects followed from frame to frame, all of them as one batch.
+"""SAM 2's memory: objects tracked from frame to frame, all of them as one batch.
 
 Each object remembers what it looked like where it was prompted, on the last six frames, and, as a pointer, on the
 last fifteen; its features on the next frame are conditioned on that. What is older is dropped, so memory does not
@@ -48,7 +48,7 @@ SAM2_RULES = TrackingRules()
 
 @dataclass(frozen=True)
 class Memory:
-    """One object on one frame: features (m, g, g), None once they are too old to be looked at, and a pointer (d,)."""
+    """One object on one frame: features (m, g, g), None once too old to be attended to, and a pointer (d,)."""
 
     features: Tensor | None
     pointer: Tensor
@@ -63,8 +63,8 @@ class ObjectMemory:
     logits: Tensor | None = None
 
     def remember(self, now: int, memory: Memory, *, prompted: bool, maps: int) -> None:
-        """Keep a frame; drop what no later one looks at. `maps` is how many frames' features one looks at, with the
-        prompted ones as one.
+        """Keep a frame; drop what no later one attends to. One attends to the features of `maps` frames, all prompted
+        ones counted as one.
         """
         self.seen.pop(now, None)
         (self.prompted if prompted else self.seen)[now] = memory
@@ -75,10 +75,10 @@ class ObjectMemory:
         for then in [then for then in self.seen if now - then >= maps - 1]:
             self.seen[then] = replace(self.seen[then], features=None)
 
-    def looked_at(
+    def attended(
         self, now: int, maps: int, most_pointers: int
     ) -> tuple[list[tuple[int, Tensor]], list[tuple[int, Tensor]]]:
-        """What frame `now` sees: features with their slot in time (0 is prompted), and pointers with their age."""
+        """What frame `now` attends to: features with their slot in time (0 is prompted), and pointers with their age."""
         features = [(0, memory.features) for then, memory in self.prompted.items() if then != now]
         recent = [(slot, self.seen.get(now - (maps - slot))) for slot in range(1, maps)]
         features += [(slot, memory.features) for slot, memory in recent if memory is not None]
@@ -89,7 +89,7 @@ class ObjectMemory:
 
 @dataclass(frozen=True)
 class TrackedFrame:
-    """What was found of objects on one frame: their ids, the mask decoder's work, the logits of their masks
+    """Objects on one frame: their ids, the mask decoder's work, the logits of their masks
     (N, 1, 4g, 4g), the logits of presence (N, 1), and what is remembered (N, m, g, g) and (N, d).
     """
 
@@ -112,7 +112,7 @@ class SamTracker:
 
     @torch.inference_mode()
     def prompt(self, features: ImageFeatures, ids: Sequence[int], prompts: PromptTensors) -> TrackedFrame:
-        """Begin to follow objects on the current frame, or correct them: those that have a past keep it in mind."""
+        """Begin to track objects on the current frame, or correct tracked ones, which keep their memory."""
         known = [index for index, number in enumerate(ids) if self._has_past(number)]
         if known and len(known) < len(ids):
             raise ValueError("Got new and known objects together; wanted them in calls of their own.")
@@ -128,8 +128,8 @@ class SamTracker:
         return self._remember(features, ids, decoded, logits, presence, prompted=True)
 
     @torch.inference_mode()
-    def follow(self, features: ImageFeatures) -> TrackedFrame | None:
-        """Find every object on the next frame; None where there is none to find."""
+    def step(self, features: ImageFeatures) -> TrackedFrame | None:
+        """Track every object on the next frame; None where there is none."""
         self.now += 1
         ids = sorted(self.objects)
         parts = []
@@ -180,14 +180,14 @@ class SamTracker:
         return TrackedFrame(ids, decoded, logits, presence, memory, pointers)
 
     def _condition(self, features: ImageFeatures, objects: Sequence[ObjectMemory]) -> Tensor:
-        """The frame's coarse features as each object sees them (N, d, g, g); those that look at as much, together."""
-        looks = [o.looked_at(self.now, self.vision.config.memories, self.rules.most_pointers) for o in objects]
+        """The frame's coarse features conditioned on the memory of each object (N, d, g, g)."""
+        attended = [o.attended(self.now, self.vision.config.memories, self.rules.most_pointers) for o in objects]
         groups: dict[tuple[tuple[int, ...], int], list[int]] = {}
-        for index, (maps, pointers) in enumerate(looks):
+        for index, (maps, pointers) in enumerate(attended):
             groups.setdefault((tuple(slot for slot, _ in maps), len(pointers)), []).append(index)
         found: dict[int, Tensor] = {}
         for (slots, _), group in groups.items():
-            conditioned = self._attend(features, slots, [looks[index] for index in group])
+            conditioned = self._attend(features, slots, [attended[index] for index in group])
             found.update(zip(group, conditioned, strict=True))
         return torch.stack([found[index] for index in range(len(objects))])
 
@@ -195,19 +195,19 @@ class SamTracker:
         self,
         features: ImageFeatures,
         slots: Sequence[int],
-        looks: Sequence[tuple[list[tuple[int, Tensor]], list[tuple[int, Tensor]]]],
+        attended: Sequence[tuple[list[tuple[int, Tensor]], list[tuple[int, Tensor]]]],
     ) -> Tensor:
-        sam, count = self.vision.sam, len(looks)
+        sam, count = self.vision.sam, len(attended)
         grid = features.coarse.shape[2:]
-        maps = torch.stack([torch.stack([tensor for _, tensor in maps]) for maps, _ in looks])  # (N, M, m, g, g)
+        maps = torch.stack([torch.stack([tensor for _, tensor in maps]) for maps, _ in attended])  # (N, M, m, g, g)
         position = sam.memory_encoder.position_encoding(maps[0, :1]).flatten(2).permute(2, 0, 1)  # (g * g, 1, m)
         times = [sam.maskmem_tpos_enc[self.vision.config.memories - slot - 1] for slot in slots]
         memory = [maps.flatten(3).permute(1, 3, 0, 2).flatten(0, 1)]  # (M * g * g, N, m)
         places = [torch.cat([position + time for time in times]).expand(-1, count, -1)]
         pieces = 0
-        if looks[0][1]:
-            pointers = torch.stack([torch.stack([p for _, p in them]) for _, them in looks], dim=1)  # (P, N, d)
-            ages = torch.tensor([[age for age, _ in them] for _, them in looks], device=pointers.device).T
+        if attended[0][1]:
+            pointers = torch.stack([torch.stack([p for _, p in them]) for _, them in attended], dim=1)  # (P, N, d)
+            ages = torch.tensor([[age for age, _ in them] for _, them in attended], device=pointers.device).T
             sines = get_1d_sine_pe(ages / (self.rules.most_pointers - 1), dim=pointers.shape[2])
             split = pointers.shape[2] // maps.shape[2]
             split_up = pointers.reshape(len(pointers), count, split, -1)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
+from pam_core.devices import resolve_device
 from pam_core.errors import needs_extra
+from pam_core.pam.parity import kernels
 from pam_plugins.cli.console import FAILED, INTERRUPTED, fail, note, out
 
 if TYPE_CHECKING:
@@ -21,11 +23,10 @@ def download(
     revision: str = typer.Option(None, help="A branch, tag or commit; the newest if left out."),
 ) -> None:
     """Fetch a released checkpoint. Run again, it goes on where it broke off."""
-    from pam_core.pam import hub
-
+    with needs_extra("pam", "`pam download`"):
+        from pam_core.pam import hub
     try:
-        with needs_extra("pam", "`pam download`"):
-            folder = hub.download(name, revision)
+        folder = hub.download(name, revision)
     except KeyboardInterrupt:
         fail("stopped; the same command goes on from there.", INTERRUPTED)
     note(f"{name} is in {folder}. `pam models` lists it.")
@@ -54,12 +55,9 @@ def parity(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON object instead of tables."),
 ) -> None:
     """Compare this installation with what the reference computed, tensor by tensor."""
-    from pam_core.pam.parity import kernels
-
     kernels.choose_recorded()
     with needs_extra("pam", "`pam parity`"):
         from pam_core.pam.parity.cases import run_cases
-    from pam_core.devices import resolve_device
 
     names = [name.strip() for name in cases.split(",") if name.strip()] if cases else None
     reports: list[CaseReport] = []

@@ -1,6 +1,6 @@
 """Which checkpoints of PAM there are: the one named by PAM_CHECKPOINT, and the released ones.
 
-Looks at folders and loads nothing, so that `pam models` and `--model auto` are quick.
+Reads folders and loads no model, so that `pam models` and `--model auto` are quick.
 """
 
 from __future__ import annotations
@@ -11,12 +11,21 @@ from functools import partial
 from importlib.util import find_spec
 
 from pam_core.contracts import ModelInfo, RegionModel
-from pam_core.errors import CheckpointError
+from pam_core.errors import CheckpointError, needs_extra
 from pam_core.pam.location import find, fingerprint
 from pam_plugins import plugins
 
 VARIABLE = "PAM_CHECKPOINT"
-NEEDED = {"torch": "torch", "transformers": "transformers", "sam2": "sam2", "hydra": "hydra-core", "iopath": "iopath"}
+NEEDED = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "sam2": "sam2",
+    "hydra": "hydra-core",
+    "iopath": "iopath",
+    "yaml": "pyyaml",
+    "huggingface_hub": "huggingface-hub",
+}
+"""Packages of the extra `pam` by module."""
 UNTRAINED = frozenset({"text"})
 """Questions the released models never learned to answer."""
 
@@ -69,12 +78,13 @@ def infos() -> list[ModelInfo]:
     found = []
     for name, checkpoint in known().items():
         revision, missing = "not here", None
-        try:
-            revision = fingerprint(find(checkpoint.source))
-        except (CheckpointError, OSError) as error:
-            missing = str(error)
-        if packages:
+        if packages:  # to search for a checkpoint takes one of them too
             missing = f"pip install 'pam-plugins[pam]' (lacking: {', '.join(packages)})"
+        else:
+            try:
+                revision = fingerprint(find(checkpoint.source))
+            except (CheckpointError, OSError) as error:
+                missing = str(error)
         found.append(
             ModelInfo(
                 name=name,
@@ -92,6 +102,7 @@ def infos() -> list[ModelInfo]:
 
 
 def _load(name: str, source: str, device: str, compile: bool) -> RegionModel:
-    from pam_plugins.models.pam.loading import load
+    with needs_extra("pam", f"The model {name}"):
+        from pam_plugins.models.pam.loading import load
 
     return load(name, source, device, compile)

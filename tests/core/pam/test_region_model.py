@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -75,8 +76,10 @@ def test_pictures_encoded_together_are_those_encoded_alone(pam_model: PamRegionM
     for one, batched in zip(pictures, pam_model.embed(pictures), strict=True):
         (alone,) = pam_model.embed([one])
         assert alone.nbytes == batched.nbytes
-        worst = (alone.features.coarse - batched.features.coarse).abs().max() / alone.features.coarse.abs().max()
-        assert float(worst) < 1e-5
+        levels = [(alone.features.coarse, batched.features.coarse)]
+        levels += zip(alone.features.fine, batched.features.fine, strict=True)
+        for a, b in levels:
+            assert float((a - b).abs().max() / a.abs().max()) < 1e-5
 
 
 def test_a_small_budget_changes_how_many_go_together_and_nothing_else(
@@ -130,6 +133,51 @@ def test_the_pieces_of_a_text_are_the_text(pam_model: PamRegionModel) -> None:
         assert "".join(pieces.get(key, [])) == text
         assert all("\ufffd" not in piece[-1] for piece in pieces.get(key, [])[:-1])
     assert max(len(each) for each in pieces.values()) > 3
+
+
+def test_questions_join_a_region_that_is_running_and_branch_from_it(pam_model: PamRegionModel) -> None:
+    embedding, regions = shared_regions(pam_model.model)
+    first, second = ask(embedding, regions[:1], ["detailed"], ("en", "zh"), SHORT)
+    description = pam_model.describe([first])
+    for _ in range(4):
+        description.step()
+    description.add([second])
+    assert pam_model.counts.prefills == 1
+    texts = {id(result.question): result.text for result in description if isinstance(result, Answer)}
+    assert pam_model.counts.prefills == 1
+    for question in (first, second):
+        (alone,) = [result for result in pam_model.describe([question]) if isinstance(result, Answer)]
+        assert texts[id(question)] == alone.text
+
+
+def test_a_prefix_goes_with_its_last_question(pam_model: PamRegionModel) -> None:
+    embedding, regions = shared_regions(pam_model.model)
+    questions = ask(embedding, regions[:1], TASKS, generation=SHORT)
+    description = pam_model.describe(questions)
+    description.step()
+    (prefix,) = description._prefixes.values()
+    cache = weakref.ref(prefix.cache)
+    del prefix
+    for question in questions:
+        assert cache() is not None and not description.done
+        description.cancel(question)
+    assert description.done and cache() is None
+    assert description.step() == []
+
+
+def test_the_budget_counts_the_tokens_of_answered_questions(pam_model: PamRegionModel) -> None:
+    """They stay in the cache as long as another question of the region runs."""
+    embedding, regions = shared_regions(pam_model.model)
+    label, detailed = ask(embedding, regions[:1], ["label", "detailed"], generation=SHORT)
+    description = pam_model.describe([label, detailed])
+    description.step()
+    (prefix,) = description._prefixes.values()
+    most = prefix.tokens
+    while not any(isinstance(result, Answer) for result in description.step()):
+        pass
+    held = prefix.visual_length + prefix.cache.length - prefix.cache.prefix
+    assert held <= prefix.tokens <= most
+    assert prefix.requests and prefix.tokens == held + prefix.requests[0].unread
 
 
 @settings(max_examples=25)

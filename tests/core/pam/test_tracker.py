@@ -30,7 +30,7 @@ def alike(a: Region, b: Region) -> bool:
     return float(differing.mean()) < 2e-3 and a.presence == pytest.approx(b.presence, abs=1e-3)
 
 
-def test_objects_together_are_followed_as_each_alone_and_a_frame_is_encoded_once(pam_model: PamRegionModel) -> None:
+def test_objects_together_are_tracked_as_each_alone_and_a_frame_is_encoded_once(pam_model: PamRegionModel) -> None:
     prompts = {7: BOX, 2: CLICK, 5: MASK}
     together = pam_model.open_tracker()
     found = [together.add(frame(0), prompts), *(together.step(frame(n)) for n in range(1, 5))]
@@ -71,7 +71,7 @@ def test_a_correction_is_the_answer_and_is_remembered(pam_model: PamRegionModel)
     assert not alike(plain.step(frame(2))[0], corrected.step(frame(2))[0])
 
 
-def test_what_is_removed_is_followed_no_longer(pam_model: PamRegionModel) -> None:
+def test_what_is_removed_is_tracked_no_longer(pam_model: PamRegionModel) -> None:
     tracker = pam_model.open_tracker()
     tracker.add(frame(0), {1: BOX, 2: CLICK})
     tracker.remove(1)

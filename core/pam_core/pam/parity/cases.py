@@ -137,7 +137,7 @@ def _image_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mappi
 
 @torch.inference_mode()
 def _video_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mapping[str, Tensor]) -> Outcome:
-    """One object through one clip, as the reference follows it."""
+    """One object through one clip, as the reference tracks it."""
     pictures = [_picture(folder / name) for name in case["images"][0]]
     prompt = _prompt(folder, case["visual_prompts"][0], case["vp_labels"][0])
     height, width = pictures[0].shape[:2]
@@ -149,7 +149,7 @@ def _video_case(folder: Path, case: Mapping[str, Any], model: PamModel, _: Mappi
     for index, picture in enumerate(pictures):
         pixels = preprocess(picture, size)[None]
         features = vision.encode(pixels)
-        tracked = tracker.follow(features) if index else tracker.prompt(features, [1], tensors)
+        tracked = tracker.step(features) if index else tracker.prompt(features, [1], tensors)
         assert tracked is not None
         given = tensors if index == 0 else PromptTensors(pixels.new_zeros(1, 0, 2), torch.zeros(1, 0).long())
         cells, semantic = model.perceive_cells(tracked.decoded)

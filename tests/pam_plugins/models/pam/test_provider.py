@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pam_core.engine.cache import shared_cache
+from pam_core.errors import MissingExtraError
 from pam_core.types import Task
 from pam_core.video import FrameResult, TrackEvent
 from pam_plugins import Prompt, hookimpl, perceive, plugins
@@ -19,6 +23,7 @@ from pam_plugins.options import Options
 from pam_plugins.plugins import get_plugins
 from pam_plugins.video_io.record import read_record
 from tests.pam_plugins.cli.conftest import run_main
+from tests.paths import ROOT
 from tests.tiny_pam import FOLDER, picture
 
 PHOTO = FOLDER / "inputs" / "image.png"
@@ -64,6 +69,39 @@ def test_a_name_that_leads_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_packages_that_are_lacking_are_named(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(info, "find_spec", lambda name: None if name == "sam2" else object())
     assert plugins.model_infos()["pam"].missing == "pip install 'pam-plugins[pam]' (lacking: sam2)"
+
+
+@pytest.mark.parametrize("package", ["huggingface_hub", "yaml"])
+def test_without_the_extra_models_are_listed_and_loading_one_is_one_sentence(package: str, tmp_path: Path) -> None:
+    """`pam models` needs nothing of the extra, and a PAM that is chosen says how to get it."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        hide = f"import sys; sys.modules[{package!r}] = None; sys.argv[0] = 'pam'"
+        paths = os.pathsep.join([str(ROOT), str(ROOT / "core")])
+        return subprocess.run(
+            [sys.executable, "-c", f"{hide}; from pam_plugins.cli import main; main()", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": paths, "PAM_PLUGINS": "", "COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+
+    listed = run("models")
+    assert listed.returncode == 0 and listed.stderr == "", listed.stderr
+    assert "pam-3b" in listed.stdout and "lite" in listed.stdout
+    refused = run("perceive", str(PHOTO), "--point", "70,58", "--model", "pam-3b")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("pam: ") and refused.stderr.count("\n") == 1
+    assert "pip install 'pam-plugins[pam]'" in refused.stderr
+
+
+def test_a_package_that_cannot_be_imported_is_one_sentence(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is installed and broken: only loading the model tells."""
+    monkeypatch.setitem(sys.modules, "pam_plugins.models.pam.loading", None)
+    with pytest.raises(MissingExtraError, match=r"The model pam needs packages .*pip install 'pam-plugins\[pam\]'"):
+        plugins.load_model("pam")
 
 
 def test_the_command_perceives_with_it_and_resumes(configured: None, tmp_path: Path) -> None:
