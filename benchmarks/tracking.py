@@ -3,8 +3,7 @@
     make pam-python ARGS="benchmarks/tracking.py --size tiny --objects 4"
 
 Both track objects through the same made-up frames in turn, after their memories are full. The last line is one
-JSON object; its
-times are medians of the frames measured.
+JSON object; its times are medians of the frames measured.
 """
 
 from __future__ import annotations

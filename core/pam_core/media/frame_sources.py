@@ -1,7 +1,8 @@
 """Where frames come from: video files, folders of pictures, iterables of arrays, cameras. One class each.
 
-All give numbers that rise by one, times that rise and pictures of one size (`course.py`), and a Fault for what could
-not be had. `fps` is frames a second, `size` (width, height) and `frames` how many there are, None where not known.
+All give indices that rise by one, timestamps that rise and pictures of one size (`frame_clock`), and a Fault for a
+frame that cannot be read. `fps` is frames a second, `size` (width, height), `frames` how many there are; None where
+not known.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pam_core.errors import PictureError, VideoError
+from pam_core.contracts import ReversibleSource
+from pam_core.errors import PictureError, VideoError, VideoReadError
 from pam_core.media.camera import Camera
 from pam_core.media.frame_clock import DEFAULT_FPS, FrameClock, fit
 from pam_core.media.images import read_picture
@@ -35,14 +37,12 @@ __all__ = [
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".avif"})
 
 
-class RecordedSource(Protocol):
-    """A source that can be read again, and backward: a file, a folder, a range of either."""
+class RecordedSource(ReversibleSource, Protocol):
+    """A `ReversibleSource` of known size and frame rate: a file, a folder, a range of either."""
 
     fps: float
     size: tuple[int, int]
     frames: int | None
-
-    def __iter__(self) -> Iterator[Frame | Fault]: ...
 
     def reversed_from(self, index: int | None = None) -> Iterator[Frame | Fault]:
         """Frames in decreasing order from `index`, or from the last."""
@@ -51,40 +51,42 @@ class RecordedSource(Protocol):
 class FrameFolder:
     """The pictures of a folder in natural order (2.png before 10.png), `fps` of them a second.
 
-    A picture that cannot be read is a Fault. Raises VideoError where none can.
+    A picture that cannot be read is a Fault. Raises VideoReadError where none can.
     """
 
     def __init__(self, path: str | Path, fps: float = DEFAULT_FPS) -> None:
         self.path, self.fps = Path(path), _rate(fps)
         try:
-            found = [each for each in self.path.iterdir() if each.suffix.lower() in PICTURES and each.is_file()]
+            files = [each for each in self.path.iterdir() if each.suffix.lower() in PICTURES and each.is_file()]
         except OSError as error:
-            raise VideoError(f"{self.path}: {error.strerror}; wanted a folder of pictures.") from error
-        self._paths = sorted(found, key=natural_order)
+            raise VideoReadError(f"{self.path}: {error.strerror}; wanted a folder of pictures.") from error
+        self._paths = sorted(files, key=natural_order)
         self.frames: int | None = len(self._paths)
         first = next((picture for path in self._paths if (picture := _read(path)[0]) is not None), None)
         if first is None:
-            raise VideoError(f"{self.path}: no picture in it can be read; wanted a folder of JPEGs, PNGs, ...")
+            raise VideoReadError(f"{self.path}: no picture in it can be read; wanted a folder of JPEGs, PNGs, ...")
         self.size = (int(first.shape[1]), int(first.shape[0]))
 
     def __iter__(self) -> Iterator[Frame | Fault]:
-        return self._give(range(len(self._paths)))
+        return self._read_frames(range(len(self._paths)))
 
     def reversed_from(self, index: int | None = None) -> Iterator[Frame | Fault]:
         """Frames in decreasing order from `index`, or from the last."""
         last = len(self._paths) - 1
-        return self._give(range(last if index is None else min(index, last), -1, -1))
+        return self._read_frames(range(last if index is None else min(index, last), -1, -1))
 
-    def _give(self, indices: range) -> Iterator[Frame | Fault]:
-        came_in: tuple[int, int] | None = self.size
+    def _read_frames(self, indices: range) -> Iterator[Frame | Fault]:
+        source_size: tuple[int, int] | None = self.size
         for index in indices:
-            course = FrameClock(self.fps, size=self.size, index=index, time=(index - 1) / self.fps, came_in=came_in)
+            clock = FrameClock(
+                self.fps, size=self.size, index=index, time=(index - 1) / self.fps, source_size=source_size
+            )
             picture, why = _read(self._paths[index])
             if picture is None:
-                yield course.lost(why)
+                yield clock.skip(why)
             else:
-                yield from _given(course, index / self.fps, picture)
-                came_in = course.came_in
+                yield from _stamped(clock, index / self.fps, picture)
+                source_size = clock.source_size
 
 
 class FrameIterator:
@@ -98,20 +100,20 @@ class FrameIterator:
         self._items, self.fps = items, _rate(fps)
 
     def __iter__(self) -> Iterator[Frame | Fault]:
-        course = FrameClock(self.fps)
+        clock = FrameClock(self.fps)
         for item in self._items:
             timed = isinstance(item, tuple) and len(item) == 2
-            time, picture = item if timed else (course.index / self.fps, item)
-            if (why := _wrong(picture)) is not None:
-                yield course.lost(why)
+            time, picture = item if timed else (clock.index / self.fps, item)
+            if (why := _array_fault(picture)) is not None:
+                yield clock.skip(why)
             else:
-                yield from _given(course, time, picture)
+                yield from _stamped(clock, time, picture)
 
 
 class FrameRange:
-    """A part of another source: frames from `start` on and before `end` (seconds), each whose number `every` divides.
+    """A part of another source: frames from `start` on and before `end` (seconds) whose index `every` divides.
 
-    Frames keep the numbers and times that they have in the whole.
+    Frames keep their indices and timestamps.
     """
 
     def __init__(self, source: RecordedSource, start: float = 0.0, end: float | None = None, every: int = 1) -> None:
@@ -134,7 +136,7 @@ class FrameRange:
         for item in self._source:
             if self.end is not None and item.time >= self.end:
                 return
-            if item.time >= self.start and self._wanted(item):
+            if item.time >= self.start and self._selected(item):
                 yield item
 
     def reversed_from(self, index: int | None = None) -> Iterator[Frame | Fault]:
@@ -142,15 +144,18 @@ class FrameRange:
         for item in self._source.reversed_from(index):
             if item.time < self.start:
                 return
-            if (self.end is None or item.time < self.end) and self._wanted(item):
+            if (self.end is None or item.time < self.end) and self._selected(item):
                 yield item
 
-    def _wanted(self, item: Frame | Fault) -> bool:
+    def _selected(self, item: Frame | Fault) -> bool:
         return isinstance(item, Fault) or item.index % self.every == 0
 
 
 def open_source(text: str) -> VideoFile | FrameFolder | Camera:
-    """The source that a text names: a video file, a folder of pictures, or `camera:0`. Raises VideoError."""
+    """The source that a text names: a video file, a folder of pictures, or `camera:0`.
+
+    Raises VideoError for an address, VideoReadError where there is nothing to read, and MissingExtraError.
+    """
     if text.startswith("camera:"):
         name = text.removeprefix("camera:")
         return Camera(int(name) if name.isdecimal() else name)
@@ -164,11 +169,11 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name.casefold())]
 
 
-def _given(course: FrameClock, time: float | None, picture: Picture) -> Iterator[Frame | Fault]:
-    index, now, faults = course.take(time, (int(picture.shape[1]), int(picture.shape[0])))
+def _stamped(clock: FrameClock, time: float | None, picture: Picture) -> Iterator[Frame | Fault]:
+    index, now, faults = clock.stamp(time, (int(picture.shape[1]), int(picture.shape[0])))
     yield from faults
-    assert course.size is not None
-    yield Frame(index, now, fit(picture, course.size))
+    assert clock.size is not None
+    yield Frame(index, now, fit(picture, clock.size))
 
 
 def _read(path: Path) -> tuple[Picture | None, str]:
@@ -178,7 +183,7 @@ def _read(path: Path) -> tuple[Picture | None, str]:
         return None, str(error)
 
 
-def _wrong(picture: Any) -> str | None:
+def _array_fault(picture: Any) -> str | None:
     if not isinstance(picture, np.ndarray):
         return f"got {type(picture).__name__}; wanted an array"
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:

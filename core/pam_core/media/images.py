@@ -18,7 +18,7 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 """The EXIF tag of a picture's orientation, and the values that swap width and height."""
 
 UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-"""What Pillow recognises by name and cannot decode by itself."""
+"""Formats that Pillow recognises by suffix and cannot decode by itself."""
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pam_core.errors import VideoError
+from pam_core.errors import needs_extra
 from pam_core.types import Picture
 
 if TYPE_CHECKING:
@@ -15,14 +15,9 @@ if TYPE_CHECKING:
 
 
 def load_av(module: str = "av") -> Any:
-    """The module `av`, or one in it. Raises VideoError where it is not installed."""
-    try:
+    """The module `av`, or one in it. Raises MissingExtraError where it is not installed."""
+    with needs_extra("video", "Reading or writing a video"):
         return import_module(module)
-    except ImportError as error:
-        raise VideoError(
-            f"Videos and cameras need PyAV, which cannot be imported ({error}); "
-            "install it with: pip install 'pam-plugins[video]'"
-        ) from error
 
 
 def upright(frame: av.VideoFrame) -> Picture:

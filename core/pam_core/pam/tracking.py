@@ -78,7 +78,7 @@ class ObjectMemory:
     def attended(
         self, now: int, maps: int, most_pointers: int
     ) -> tuple[list[tuple[int, Tensor]], list[tuple[int, Tensor]]]:
-        """What frame `now` attends to: features with their slot in time (0 is prompted), and pointers with their age."""
+        """What frame `now` attends to: features by slot in time (0: prompted), and pointers with their age."""
         features = [(0, memory.features) for then, memory in self.prompted.items() if then != now]
         recent = [(slot, self.seen.get(now - (maps - slot))) for slot in range(1, maps)]
         features += [(slot, memory.features) for slot, memory in recent if memory is not None]

@@ -1,4 +1,4 @@
-"""Where an event of an object ends: told while its frames come, with memory that does not grow."""
+"""Detect where an event of an object ends, frame by frame, with memory that does not grow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy.typing as npt
 from pam_core.errors import VideoError
 from pam_core.types import Region
 
-THERE = 0.5
-"""An object is there from this presence on."""
+PRESENT = 0.5
+"""The presence from which an object counts as visible."""
 STILL_PIXELS = 1.0
 STILL_SHARE = 0.05
-"""What moves less than so many pixels a frame, or than this share of its size in `settle` frames, stands still."""
+"""Less motion than so many pixels a frame, or than this share of the size in `settle` frames, is none."""
 GRID = 24
 WINDOW = 4.0
 """An outline is kept as GRID x GRID cells of a window around the object's centre, so many times as wide as the root
@@ -29,7 +29,7 @@ class EventRule:
     """When an event of an object ends, and the next begins, on one and the same frame: the boundary.
 
     Boundaries lie at least `min_frames` and at most `max_frames` apart; where both are equal, they are always that
-    far apart and nothing is compared. Frames are counted as they are seen, whatever their numbers. In between, an
+    far apart and nothing is compared. Frames are counted as they come, whatever their indices. In between, an
     event ends where its last `settle` frames differ from all of its frames before them:
 
     - outline: the IoU of the mean masks, moved onto each other and scaled to one area, is below `shape`;
@@ -37,9 +37,9 @@ class EventRule:
     - motion: the velocities differ by at least `motion` of the greater one. 0.65 is a turn by 38 degrees, or a speed
       three times as high, or a third; starting and stopping are always more. Less than a pixel a frame, or a
       twentieth of the object's size in `settle` frames, is no motion;
-    - look: the cosine of the mean signatures is below `look`;
+    - appearance: the cosine of the mean signatures is below `appearance`;
 
-    and where the object is lost or found again: its presence was below 0.5 (or not) for `settle` frames in a row,
+    and where the object disappears or appears: its presence was below 0.5 (or not) for `settle` frames in a row,
     and was not when the event began. A shorter absence changes nothing. A change that comes before `min_frames` ends
     the event then, if it still holds. The last event ends with the last frame, however short it is.
 
@@ -52,7 +52,7 @@ class EventRule:
     shape: float = 0.6
     area: float = 1.8
     motion: float = 0.65
-    look: float = 0.8
+    appearance: float = 0.8
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_frames <= self.max_frames:
@@ -62,10 +62,10 @@ class EventRule:
             )
         if self.settle < 1:
             raise VideoError(f"Got changes that settle in {self.settle} frames; wanted at least 1.")
-        if not (0 <= self.shape <= 1 and -1 <= self.look <= 1 and self.area >= 1 and self.motion > 0):
+        if not (0 <= self.shape <= 1 and -1 <= self.appearance <= 1 and self.area >= 1 and self.motion > 0):
             raise VideoError(
-                f"Got the thresholds shape {self.shape}, look {self.look}, area {self.area}, motion {self.motion}; "
-                "wanted shape 0 to 1, look -1 to 1, area at least 1, motion above 0."
+                f"Got the thresholds shape {self.shape}, appearance {self.appearance}, area {self.area}, motion "
+                f"{self.motion}; wanted shape 0 to 1, appearance -1 to 1, area at least 1, motion above 0."
             )
 
     @property
@@ -74,9 +74,9 @@ class EventRule:
         return self.min_frames == self.max_frames
 
 
-def is_there(region: Region) -> bool:
-    """Whether the object was seen on this frame."""
-    return (region.presence is None or region.presence >= THERE) and region.mask.area > 0
+def is_visible(region: Region) -> bool:
+    """Whether the object is visible on this frame."""
+    return (region.presence is None or region.presence >= PRESENT) and region.mask.area > 0
 
 
 class EventDetector:
@@ -84,8 +84,8 @@ class EventDetector:
 
     def __init__(self, rule: EventRule) -> None:
         self._rule = rule
-        self._there: bool | None = None
-        self._there_at_first: bool | None = None
+        self._visible: bool | None = None
+        self._visible_at_first: bool | None = None
         self._past: npt.NDArray[np.float64] = np.zeros(1)
         self._recent: deque[npt.NDArray[np.float64]] = deque(maxlen=rule.settle)
         self._contrary = 0
@@ -93,43 +93,44 @@ class EventDetector:
         self._frames = -1  # the first frame begins the first event
 
     def feed(self, region: Region, signature: npt.NDArray[np.float32], time: float) -> bool:
-        """Look at the object on the next frame: its region, how it looks (a unit vector), the frame's time in
-        seconds. True where an event ends, and the next begins, with this frame.
+        """Add the object's next frame: its region, its signature (a unit vector), the frame's time in seconds.
+
+        True where an event ends, and the next begins, with this frame.
         """
         if self._rule.fixed:
             return self._next()
-        there = is_there(region)
-        if self._there is None:
-            self._there = there
-            self._there_at_first = there
-        self._contrary = self._contrary + 1 if there != self._there else 0
+        visible = is_visible(region)
+        if self._visible is None:
+            self._visible = visible
+            self._visible_at_first = visible
+        self._contrary = self._contrary + 1 if visible != self._visible else 0
         if self._contrary == self._rule.settle:
-            self._there, self._contrary = there, 0
-        if there:
+            self._visible, self._contrary = visible, 0
+        if visible:
             if len(self._recent) == self._rule.settle:
                 self._past = self._past + self._recent[0]
-            self._recent.append(self._glimpse(region, signature, time))
+            self._recent.append(self._features(region, signature, time))
         else:
             self._centre = None
         return self._next()
 
     def _begin(self) -> None:
         self._frames = 0
-        self._there_at_first = self._there
+        self._visible_at_first = self._visible
         self._past = np.zeros(1)
         self._recent.clear()
 
     def _next(self) -> bool:
         self._frames += 1
         over = self._frames >= self._rule.max_frames or (
-            self._frames >= self._rule.min_frames and (self._there != self._there_at_first or self._changed())
+            self._frames >= self._rule.min_frames and (self._visible != self._visible_at_first or self._changed())
         )
         if over:
             self._begin()
         return over
 
-    def _glimpse(self, region: Region, signature: npt.NDArray[np.float32], time: float) -> npt.NDArray[np.float64]:
-        """One frame as numbers that add up: 1, log area, motion (x, y, seconds), outline, signature."""
+    def _features(self, region: Region, signature: npt.NDArray[np.float32], time: float) -> npt.NDArray[np.float64]:
+        """One frame as a vector that can be summed: 1, log area, motion (x, y, seconds), outline, signature."""
         x, y, area, outline = _outline(region)
         motion = (0.0, 0.0, 0.0)
         if self._centre is not None:
@@ -149,13 +150,13 @@ class EventDetector:
         outlines = now_mean[_OUTLINE], past_mean[_OUTLINE]
         if np.minimum(*outlines).sum() < rule.shape * np.maximum(*outlines).sum():
             return True
-        looks = now[_LOOK], past[_LOOK]
-        if looks[0] @ looks[1] < rule.look * np.linalg.norm(looks[0]) * np.linalg.norm(looks[1]):
+        new, old = now[_SIGNATURE], past[_SIGNATURE]
+        if new @ old < rule.appearance * np.linalg.norm(new) * np.linalg.norm(old):
             return True
-        return self._moves_otherwise(now, past, math.exp(now_mean[1] / 2))
+        return self._motion_changed(now, past, math.exp(now_mean[1] / 2))
 
-    def _moves_otherwise(self, now: npt.NDArray[np.float64], past: npt.NDArray[np.float64], size: float) -> bool:
-        if now[4] <= 0 or past[4] <= 0:  # a clock that stands still says nothing of speed
+    def _motion_changed(self, now: npt.NDArray[np.float64], past: npt.NDArray[np.float64], size: float) -> bool:
+        if now[4] <= 0 or past[4] <= 0:  # no speed without a difference in time
             return False
         fast, before = now[2:4] / now[4], past[2:4] / past[4]
         change = float(np.linalg.norm(fast - before))
@@ -165,11 +166,11 @@ class EventDetector:
 
 
 _OUTLINE = slice(5, 5 + GRID * GRID)
-_LOOK = slice(5 + GRID * GRID, None)
+_SIGNATURE = slice(5 + GRID * GRID, None)
 
 
 def _outline(region: Region) -> tuple[float, float, float, npt.NDArray[np.uint8]]:
-    """Centre x and y in pixels, area in pixels, and what the mask covers of each cell of its window, 0 to 255."""
+    """Centre x and y in pixels, area in pixels, and how much of each cell the mask covers, 0 to 255."""
     x1, y1, _, _ = region.box
     crop = region.mask.cropped.view(np.uint8)
     moments = cv2.moments(crop, binaryImage=True)

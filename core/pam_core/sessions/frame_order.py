@@ -8,8 +8,8 @@ from pam_core.video import Fault, Frame
 
 JUMP_SECONDS = 1.0
 JUMP_TIMES = 10.0
-"""Time has jumped where a frame comes more than a second after the one before, and more than ten times what it
-usually takes from one number to the next."""
+"""Time jumps where a frame is more than a second after the one before, and more than ten times the usual distance
+for the difference in index."""
 PACE_WEIGHT = 0.1
 
 

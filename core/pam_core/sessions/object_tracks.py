@@ -11,7 +11,7 @@ from pam_core.contracts import RegionModel, Tracker
 from pam_core.errors import PromptError, VideoError
 from pam_core.questions import Clip
 from pam_core.sessions.caption_worker import CaptionWorker
-from pam_core.sessions.events import EventDetector, EventRule, is_there
+from pam_core.sessions.events import EventDetector, EventRule, is_visible
 from pam_core.sessions.prompt_queue import PromptRequest
 from pam_core.types import Prompt, Region
 from pam_core.video import Fault, Frame, SessionResult, TrackEvent
@@ -114,7 +114,7 @@ class ObjectTracks:
             track = self._objects[track_id]
             track.last = stamp
             track.frames += 1
-            track.present += is_there(region)
+            track.present += is_visible(region)
             track.ever_present |= track.present > 0
             try:
                 signature = NO_SIGNATURE if self.rule.fixed else self._tracker.signature(track_id)
@@ -210,5 +210,5 @@ def _fault(stamp: Stamp, what: str, track_id: int) -> Fault:
 
 
 def _why(error: Exception) -> str:
-    """The message of errors that are sentences; of others their type too."""
+    """The message of an error that is a sentence; of others the type too."""
     return str(error) if isinstance(error, (VideoError, PromptError)) else repr(error)

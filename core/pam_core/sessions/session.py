@@ -83,7 +83,7 @@ class StreamSession:
 
         A FrameResult for every frame at once, also where nothing is tracked; a TrackEvent when its caption is there;
         a Fault where something failed. At the end, all captions are waited for. Going "backward" starts at the
-        last frame that has a prompt and ends at frame 0. "both" follows from the first frame that has a prompt to
+        last frame that has a prompt and ends at frame 0. "both" tracks from the first frame that has a prompt to
         the end, and then, with a tracker of its own and the prompts of that one frame, from there to frame 0; no
         frame is yielded twice. An event's `first` is never after its `last`.
 

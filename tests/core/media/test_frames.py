@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pam_core.errors import VideoError
+from pam_core.contracts import ReversibleSource
+from pam_core.errors import MissingExtraError, VideoError, VideoReadError
 from pam_core.media import pyav as codec
 from pam_core.media.frame_clock import FrameClock
 from pam_core.media.frame_sources import (
@@ -264,7 +265,7 @@ def test_what_is_no_video(tmp_path: Path, name: str, wrong: tuple[bytes | None, 
     path = tmp_path / name
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(VideoError, match=what) as error:
+    with pytest.raises(VideoReadError, match=what) as error:
         open_source(str(path))
     assert str(path) in str(error.value)
     assert "wanted" in str(error.value) or "get the file again" in str(error.value)
@@ -273,7 +274,7 @@ def test_what_is_no_video(tmp_path: Path, name: str, wrong: tuple[bytes | None, 
 def test_a_video_cut_before_its_index(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", noisy(50))
     path.write_bytes(path.read_bytes()[:8000])
-    with pytest.raises(VideoError, match="wanted a whole video file"):
+    with pytest.raises(VideoReadError, match="wanted a whole video file"):
         VideoFile(path)
 
 
@@ -297,7 +298,7 @@ def test_what_a_file_refers_to_is_not_fetched(tmp_path: Path, name: str, text: s
         server.settimeout(0.2)
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         (tmp_path / name).write_text(text.format(address=address))
-        with pytest.raises(VideoError):
+        with pytest.raises(VideoReadError):
             VideoFile(tmp_path / name)
         with pytest.raises(TimeoutError):
             server.accept()
@@ -310,17 +311,18 @@ def test_without_pyav_a_sentence_says_how_to_get_it(tmp_path: Path, monkeypatch:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     monkeypatch.setattr(codec, "import_module", gone)
-    with pytest.raises(VideoError, match=r"pip install 'pam-plugins\[video\]'"):
-        VideoFile(path)
+    for opened in (lambda: VideoFile(path), lambda: Camera(0)):
+        with pytest.raises(MissingExtraError, match=r"pip install 'pam-plugins\[video\]'"):
+            opened()
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(allow_nan=True)), max_size=30), st.sampled_from([1.0, 29.97]))
 def test_times_always_rise(times: list[float | None], fps: float) -> None:
-    course, given_times = FrameClock(fps), []
+    clock, given_times = FrameClock(fps), []
     for raw in times:
         if raw is not None and abs(raw) > 1e6:
             continue
-        index, now, faults = course.take(raw, (4, 4))
+        index, now, faults = clock.stamp(raw, (4, 4))
         assert index == len(given_times)
         assert all((fault.index, fault.time) == (index, now) for fault in faults)
         given_times.append(now)
@@ -351,9 +353,9 @@ def test_a_folder_in_natural_order_with_bad_pictures(tmp_path: Path) -> None:
 
 
 def test_folders_without_pictures(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match="no picture in it can be read"):
+    with pytest.raises(VideoReadError, match="no picture in it can be read"):
         FrameFolder(tmp_path)
-    with pytest.raises(VideoError, match="wanted a folder of pictures"):
+    with pytest.raises(VideoReadError, match="wanted a folder of pictures"):
         FrameFolder(tmp_path / "none")
 
 
@@ -397,8 +399,10 @@ def test_a_part_of_a_video(tmp_path: Path) -> None:
     assert [frame.index for frame in told(part.reversed_from())[0]] == [45, 40, 35, 30, 25]
     assert [frame.index for frame in told(part.reversed_from(40))[0]] == [40, 35, 30, 25]
     assert (part.frames, part.fps, part.size) == (5, 5, video.size)
-    with pytest.raises(VideoError, match="every 0"):
+    assert isinstance(part, ReversibleSource) and isinstance(video, ReversibleSource)
+    with pytest.raises(VideoError, match="every 0") as error:
         FrameRange(video, every=0)
+    assert (type(error.value), error.value.exit_code) == (VideoError, 2), "a wrong setting, not an unreadable source"
     with pytest.raises(VideoError, match="start < end"):
         FrameRange(video, start=3, end=3)
 
@@ -506,9 +510,9 @@ def test_a_slow_consumer_gets_the_newest_frame(stuck: Event) -> None:
 
 def test_a_camera_that_is_not_there() -> None:
     source, _ = camera(gives(then="error"), timeout=30)
-    with pytest.raises(VideoError, match=r"made up cannot be opened: .*No such device"):
+    with pytest.raises(VideoReadError, match=r"made up cannot be opened: .*No such device"):
         next(iter(source))
-    with pytest.raises(VideoError, match=r"camera 97 cannot be opened: .*is there a camera"):
+    with pytest.raises(VideoReadError, match=r"camera 97 cannot be opened: .*is there a camera"):
         next(iter(open_source("camera:97")))
 
 
@@ -516,5 +520,6 @@ def test_a_camera_that_is_not_there() -> None:
     "address", ["rtsp://127.0.0.1/live", "http://127.0.0.1/v.mp4", "camera:rtsp://127.0.0.1/live"]
 )
 def test_addresses_are_refused(address: str) -> None:
-    with pytest.raises(VideoError, match="Got the address"):
+    with pytest.raises(VideoError, match="Got the address") as error:
         open_source(address)
+    assert error.value.exit_code == 2

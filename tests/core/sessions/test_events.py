@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pam_core.errors import VideoError
 from pam_core.masks import Mask
-from pam_core.sessions.events import EventDetector, EventRule, is_there
+from pam_core.sessions.events import EventDetector, EventRule, is_visible
 from pam_core.types import ModelRef, Region
 
 WIDTH, HEIGHT = 160, 120
@@ -33,9 +33,9 @@ def seen(x: float, y: float, width: int = 20, height: int = 20, presence: float 
 GONE = seen(0, 0, presence=0.1)
 
 
-def boundaries(regions: Iterable[Region], rule: EventRule = RULE, looks: Iterable[np.ndarray] = ()) -> list[int]:
+def boundaries(regions: Iterable[Region], rule: EventRule = RULE, signatures: Iterable[np.ndarray] = ()) -> list[int]:
     detector = EventDetector(rule)
-    signatures = list(looks)
+    signatures = list(signatures)
     return [
         index
         for index, region in enumerate(regions)
@@ -147,15 +147,15 @@ def test_a_clock_that_stands_still_is_no_error() -> None:
     assert not any(detector.feed(region, UP, 1.0) for region in bouncing(220))
 
 
-def test_a_change_of_look() -> None:
-    found = boundaries([seen(60, 40)] * 80, looks=[UP] * 40 + [SIDE] * 40)
+def test_a_change_of_appearance() -> None:
+    found = boundaries([seen(60, 40)] * 80, signatures=[UP] * 40 + [SIDE] * 40)
     assert len(found) == 1
     assert 40 <= found[0] < 45
 
 
-def test_a_look_that_wavers_is_no_change() -> None:
-    looks = [np.array([math.cos(a), math.sin(a)], np.float32) for a in np.sin(np.arange(80)) * 0.4]
-    assert boundaries([seen(60, 40)] * 80, looks=looks) == []
+def test_an_appearance_that_wavers_is_no_change() -> None:
+    signatures = [np.array([math.cos(a), math.sin(a)], np.float32) for a in np.sin(np.arange(80)) * 0.4]
+    assert boundaries([seen(60, 40)] * 80, signatures=signatures) == []
 
 
 def test_a_change_too_early_ends_the_event_when_it_may() -> None:
@@ -164,7 +164,7 @@ def test_a_change_too_early_ends_the_event_when_it_may() -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 60))
-def test_a_fixed_length_looks_at_nothing(length: int, frames: int) -> None:
+def test_a_fixed_length_compares_nothing(length: int, frames: int) -> None:
     found = boundaries(bouncing(frames), EventRule(length, length))
     assert found == list(range(length, frames, length))
 
@@ -197,8 +197,10 @@ def test_boundaries_are_neither_too_close_nor_too_far(
 ) -> None:
     rule = EventRule(limits[0], limits[0] + limits[1], settle)
     regions = trajectory(parts)
-    looks = [np.array([math.cos(a), math.sin(a)], np.float32) for a in np.sin(np.arange(len(regions)) / 9) * swing]
-    found = [0, *boundaries(regions, rule, looks)]
+    signatures = [
+        np.array([math.cos(a), math.sin(a)], np.float32) for a in np.sin(np.arange(len(regions)) / 9) * swing
+    ]
+    found = [0, *boundaries(regions, rule, signatures)]
     steps = np.diff(found)
     assert all(rule.min_frames <= step <= rule.max_frames for step in steps)
     assert len(regions) - 1 - found[-1] <= rule.max_frames
@@ -226,7 +228,7 @@ def test_memory_does_not_grow() -> None:
 
 
 def test_presence_is_unknown_where_a_model_has_none() -> None:
-    there: Callable[[Region], bool] = is_there
+    there: Callable[[Region], bool] = is_visible
     assert there(Region(seen(5, 5).mask, REF))
     assert not there(Region(GONE.mask, REF))
     assert not there(Region(GONE.mask, REF, presence=0.9))
@@ -241,7 +243,7 @@ def test_presence_is_unknown_where_a_model_has_none() -> None:
         {"settle": 0},
         {"shape": 1.1},
         {"area": 0.5},
-        {"look": 2},
+        {"appearance": 2},
         {"motion": 0},
     ],
 )
