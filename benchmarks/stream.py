@@ -2,7 +2,7 @@
 
     make pam-python ARGS="benchmarks/stream.py --frames 5000 --objects 2"
 
-Discs of different colours move over a noisy ground, each frame made when it is asked for. A frame's time is all that
+Discs of different colours move over a noisy ground, each frame made on demand. A frame's time is all that
 the session does with it: the tracker, the events, the results; captions are made beside it. The last line is one
 JSON object.
 """

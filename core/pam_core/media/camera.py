@@ -117,7 +117,7 @@ class _Reader(Thread):
                         if self._closed.is_set():
                             return
                         self._keep(picture)
-            except Exception as error:  # drivers fail in every way; the session goes on
+            except Exception as error:  # drivers fail in every way; the session continues
                 failure = str(error) or type(error).__name__
             with self._changed:
                 self._unreported = not self.failure

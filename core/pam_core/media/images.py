@@ -39,7 +39,7 @@ def read_picture(path: str | Path) -> npt.NDArray[np.uint8]:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "no such file"
             raise PictureError(f"{path}: {what}; wanted a picture file such as a JPEG or PNG.")
-    except OSError as error:  # a name too long, or a folder that may not be looked into
+    except OSError as error:  # a name too long, or a folder without permission
         raise PictureError(f"{path}: cannot be read ({error.strerror}); wanted a picture file.") from error
     try:
         with warnings.catch_warnings():
@@ -90,7 +90,7 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()  # what is wrong with the pixels is not to be taken for damaged EXIF
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # whatever rewriting strangers' tags may raise, the pixels are good
+    except Exception:  # rewriting the tags may raise anything; the pixels are good
         return image
 
 

@@ -2,7 +2,7 @@
 
 A folder holds config.json, generation_config.json, the weights in one file or in shards, and a tokenizer beside them
 or in `tokenizer/`. Released repositories keep that folder inside another of the same name. SAM 2's weights are among
-the others, or in a file of their own. Nothing here reaches for a network: `hub` does, when asked.
+the others, or in a file of their own. Nothing here uses the network; `hub` does.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _perceiver_of(shapes: Mapping[str, tuple[int, ...]]) -> PerceiverConfig | No
 
 
 def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint's folder; no network is asked. Raises CheckpointError."""
+    """The tokenizer of a checkpoint's folder; without network. Raises CheckpointError."""
     home = next((home for home in (folder, folder / "tokenizer") if (home / "tokenizer_config.json").is_file()), None)
     if home is None or not any((home / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise CheckpointError(

@@ -1,6 +1,6 @@
 """What a Perceive Anything Model is made of: one dataclass a part, read from and written to `config.json`.
 
-The defaults are those of the released PAM-3B. Knows no torch: a configuration can be looked at without loading
+The defaults are those of the released PAM-3B. Knows no torch: a configuration can be read without loading
 anything.
 """
 

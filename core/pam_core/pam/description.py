@@ -231,7 +231,7 @@ def _key(question: Question) -> Hashable:
 
 
 def _prompt(question: Question) -> Prompt:
-    """What a region is described from: the prompt it came of, or else its mask. Raises PromptError."""
+    """What a region is described from: its prompt, or else its mask. Raises UnsupportedError."""
     if question.region is None:
         raise UnsupportedError("Got a question without a region; wanted one about a region or a clip.")
     return question.region.prompt or Prompt(mask=question.region.mask)

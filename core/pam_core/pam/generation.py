@@ -68,7 +68,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class DecodeStep:
-    """The branches that were running, their new ids, and the logits (N, vocabulary) these came from."""
+    """The branches that ran, their new ids, and the logits (N, vocabulary) these were chosen from."""
 
     branches: Sequence[Branch]
     ids: Sequence[int]

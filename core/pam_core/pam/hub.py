@@ -1,4 +1,4 @@
-"""Fetching released checkpoints from the Hugging Face hub, when asked.
+"""Download released checkpoints from the Hugging Face hub.
 
 What arrives is an ordinary hub cache. Its large files are fetched here, because huggingface_hub begins each of them
 anew in every run: a partial file lies beside its place in the cache until it is complete and its sha256 is right.
@@ -67,7 +67,9 @@ def _fetch(repo: str, commit: str, file: str, blob: BlobLfsInfo) -> None:
             )
         if _sha256(partial) != blob.sha256:
             partial.unlink()
-            raise CheckpointError(f"{repo}: {file} came damaged (its sha256 is wrong) and was deleted; run it again.")
+            raise CheckpointError(
+                f"{repo}: {file} arrived damaged (its sha256 is wrong) and was deleted; run it again."
+            )
         partial.replace(place)
 
 

@@ -1,10 +1,10 @@
 """Qwen2 of `transformers`, with an attention that lets many questions share one prefix.
 
 All questions about a region have its visual tokens in common, a thousand of them. Their keys and values are kept
-once a region (`PrefixCache`); each question is a branch that sees the prefix and itself. Tokens of all branches of
-all regions go through the model packed into one row, so that its matrix products are as large as they can be and
-nothing is padded. No layer of Qwen2 is written again: `transformers` lets a cache and an attention function be handed
-in. Knows nothing of pictures or of sampling.
+once a region (`PrefixCache`); each question is a branch that attends to the prefix and to itself. Tokens of all
+branches of all regions go through the model packed into one row, so that its matrix products are as large as they
+can be and nothing is padded. No layer of Qwen2 is written again: `transformers` lets a cache and an attention
+function be handed in. Knows nothing of pictures or of sampling.
 """
 
 from __future__ import annotations

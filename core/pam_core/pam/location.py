@@ -1,4 +1,4 @@
-"""Where checkpoints are: folders, and repositories that were downloaded. Knows no torch and asks no network."""
+"""Where checkpoints are: folders, and repositories that were downloaded. No torch, no network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """SAM 2's memory attention for several objects on one frame, with less work and the same result up to rounding.
 
-The first layer's look of the frame at itself is that of every object: no object has come in yet. Attention's rows sum
-to 1, so values need not be projected before they are averaged: memories have a quarter of the channels.
+The first layer's self-attention of the frame is the same for every object. Attention's rows sum to 1, so values need not be projected before they are averaged: memories have a quarter of the channels.
 """
 
 from __future__ import annotations
@@ -13,29 +12,29 @@ from sam2.modeling.sam.transformer import RoPEAttention
 from torch import Tensor
 
 QUERIES = 256
-"""Queries at a time: at full size each looks at 29,000 keys, and their scores are 30 MB, twice."""
+"""Queries at a time: at full size each attends to 29,000 keys, and their scores are 30 MB, twice."""
 
 
 def attend_memory(
     attention: MemoryAttention, frame: Tensor, position: Tensor, memory: Tensor, places: Tensor, pointers: int
 ) -> Tensor:
-    """A frame's cells (1, L, d), with the encoding of their positions, as N objects see them (N, L, d).
+    """A frame's cells (1, L, d), with the encoding of their positions, conditioned on N objects' memories (N, L, d).
 
     `memory` (N, K, m) and `places` (1 or N, K, m): maps of L cells, then `pointers` of what has no place in a map.
     Not to be differentiated.
     """
     cells = frame + 0.1 * position
     for layer in attention.layers:
-        seen = layer.norm1(cells)
-        cells = cells + layer.self_attn(seen, seen, seen)
-        cells = cells + _look(layer.cross_attn_image, layer.norm2(cells), memory, places, pointers)
+        normed = layer.norm1(cells)
+        cells = cells + layer.self_attn(normed, normed, normed)
+        cells = cells + _attend(layer.cross_attn_image, layer.norm2(cells), memory, places, pointers)
         cells = cells + layer.linear2(layer.activation(layer.linear1(layer.norm3(cells))))
-    found: Tensor = attention.norm(cells)
-    return found
+    conditioned: Tensor = attention.norm(cells)
+    return conditioned
 
 
-def _look(attention: RoPEAttention, cells: Tensor, memory: Tensor, places: Tensor, pointers: int) -> Tensor:
-    """Cells (1 or N, L, d) at memory (N, K, m) -> what each object saw (N, L, d). One head, as SAM 2 has it."""
+def _attend(attention: RoPEAttention, cells: Tensor, memory: Tensor, places: Tensor, pointers: int) -> Tensor:
+    """Cells (1 or N, L, d) at memory (N, K, m) -> the memory at each cell (N, L, d). One head, as SAM 2 has it."""
     queries = attention.q_proj(cells)
     placed = memory.shape[1] - pointers
     turns = attention.freqs_cis.to(cells.device)
@@ -52,5 +51,5 @@ def _look(attention: RoPEAttention, cells: Tensor, memory: Tensor, places: Tenso
             torch.mm(some, keys.T, out=scores[: len(some)])
             torch.softmax(scores[: len(some)], dim=-1, out=shares[: len(some)])
             torch.mm(shares[: len(some)], kept, out=out)
-    seen: Tensor = attention.out_proj(attention.v_proj(averaged))
-    return seen
+    attended: Tensor = attention.out_proj(attention.v_proj(averaged))
+    return attended

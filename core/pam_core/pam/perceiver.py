@@ -1,6 +1,6 @@
-"""The Semantic Perceiver: turns what SAM 2 sees of one region into visual and semantic tokens (arXiv 2506.05302, 3).
+"""The Semantic Perceiver: turns SAM 2's features of one region into visual and semantic tokens (arXiv 2506.05302, 3).
 
-Learned semantic tokens and SAM 2's output tokens look at the region's image embedding through SAM's own two-way
+Learned semantic tokens and SAM 2's output tokens attend to the region's image embedding through SAM's own two-way
 transformer. The embedding, updated, is folded into fewer and wider tokens. Knows no SAM 2 but its position encoding.
 """
 

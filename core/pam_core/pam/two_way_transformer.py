@@ -78,7 +78,7 @@ class TwoWayBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """`depth` blocks, then a last look of the tokens at the image."""
+    """`depth` blocks, then a last attention of the tokens to the image."""
 
     def __init__(self, depth: int, dim: int, heads: int, mlp_dim: int, downsample: int = 2) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Weight files: reading safetensors in any number of shards, and modules that wait for their weights.
 
-Pickles can run code when they are read. They are refused, unless their reader asks for them by name.
+Pickles can run code when they are read. They are refused, unless the caller trusts them (`trust_pickle`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 class WeightFiles:
-    """The tensors of one or several safetensors files by key; none is read before it is asked for."""
+    """The tensors of one or several safetensors files by key; each is read on access."""
 
     def __init__(self, files: list[Path]) -> None:
         self._open = ExitStack()

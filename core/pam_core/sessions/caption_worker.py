@@ -149,7 +149,7 @@ class CaptionWorker:
             return {}
         try:
             return {id(request): texts for request, texts in zip(requests, self._captions(requests), strict=True)}
-        except Exception as error:  # whatever the model raises, tracking goes on
+        except Exception as error:  # whatever the model raises, tracking continues
             if len(requests) == 1:
                 return {id(requests[0]): error}
             return {key: texts for request in requests for key, texts in self._describe([request]).items()}

@@ -181,7 +181,7 @@ class ObjectTracks:
         (first, start), (last, end) = sorted((track.first, track.last))
         if not track.ever_present and not track.reported:
             track.reported = True
-            what = f"was not found from frame {first} to {last}. Is its prompt on the object, on this very frame?"
+            what = f"was not visible from frame {first} to {last}. Is its prompt on the object, on this very frame?"
             out.append(_fault(track.last, what, track_id))
         if first == last and track.events:
             return out  # the frame belongs to the event before already

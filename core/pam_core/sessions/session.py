@@ -108,8 +108,8 @@ class StreamSession:
         frames = [request.frame for request in prompts if request.frame is not None]
         if direction == "both":
             # A prompt without a frame is for the first one, before which there is nothing.
-            whole = len(frames) < len(prompts)
-            return self._run(self._track(source, 1) if whole else self._both(source, min(frames)))
+            from_start = len(frames) < len(prompts)
+            return self._run(self._track(source, 1) if from_start else self._both(source, min(frames)))
         if not frames:
             raise VideoError("Got prompts without a frame; going backward, wanted the frame of at least one of them.")
         return self._run(self._track(source.reversed_from(max(frames)), -1))

@@ -75,7 +75,7 @@ def infos() -> list[ModelInfo]:
         if task.questions and task.name not in UNTRAINED
     }
     packages = [package for module, package in NEEDED.items() if find_spec(module) is None]
-    found = []
+    listed = []
     for name, checkpoint in known().items():
         revision, missing = "not here", None
         if packages:  # to search for a checkpoint takes one of them too
@@ -85,7 +85,7 @@ def infos() -> list[ModelInfo]:
                 revision = fingerprint(find(checkpoint.source))
             except (CheckpointError, OSError) as error:
                 missing = str(error)
-        found.append(
+        listed.append(
             ModelInfo(
                 name=name,
                 revision=revision,
@@ -98,7 +98,7 @@ def infos() -> list[ModelInfo]:
                 load=None if missing else partial(_load, name, checkpoint.source),
             )
         )
-    return found
+    return listed
 
 
 def _load(name: str, source: str, device: str, compile: bool) -> RegionModel:

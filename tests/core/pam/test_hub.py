@@ -124,7 +124,7 @@ def test_what_is_left_of_an_earlier_run(hub: FakeHub, files: dict[str, bytes], l
     partial(files).parent.mkdir(parents=True)
     partial(files).write_bytes(contents[left])
     if left == "something else":
-        with pytest.raises(CheckpointError, match=r"model\.safetensors came damaged \(its sha256 is wrong\)"):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors arrived damaged \(its sha256 is wrong\)"):
             downloads.download("PAM-1.5B")
         assert not partial(files).exists()
     folder = downloads.download("PAM-1.5B")
@@ -142,7 +142,7 @@ def test_a_server_without_ranges_begins_anew(hub: FakeHub, files: dict[str, byte
 def test_other_contents_of_the_right_size(hub: FakeHub, files: dict[str, bytes]) -> None:
     hub.lies[WEIGHTS] = bytes(len(files[WEIGHTS]))
     with pytest.raises(
-        CheckpointError, match=r"came damaged \(its sha256 is wrong\) and was deleted; run it again\.$"
+        CheckpointError, match=r"arrived damaged \(its sha256 is wrong\) and was deleted; run it again\.$"
     ):
         downloads.download("PAM-1.5B")
     assert not list((cache_folder(REPO) / "blobs").iterdir())

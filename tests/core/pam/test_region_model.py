@@ -18,6 +18,7 @@ from pam_core.masks import Mask
 from pam_core.pam.description import CallCounts
 from pam_core.pam.model import PamModel
 from pam_core.pam.region_model import PamRegionModel
+from pam_core.pam.vision import ImageFeatures, PromptTensors
 from pam_core.questions import Answer, Generation, ImageEmbedding, Question, ask, with_answers
 from pam_core.types import Prompt, Region
 from tests.tiny_pam import EIGHT, picture, region_model
@@ -133,6 +134,29 @@ def test_the_pieces_of_a_text_are_the_text(pam_model: PamRegionModel) -> None:
         assert "".join(pieces.get(key, [])) == text
         assert all("\ufffd" not in piece[-1] for piece in pieces.get(key, [])[:-1])
     assert max(len(each) for each in pieces.values()) > 3
+
+
+def test_regions_of_one_picture_go_through_the_mask_decoder_together(
+    pam_model: PamRegionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that wait when the first of them is prefilled; a picture each is a run each."""
+    runs: list[int] = []
+    answer = pam_model.model.vision.answer_prompts
+    prompts = [Prompt.at(20, 20), Prompt.at(100, 90), Prompt.at(140, 30)]
+    embeddings = pam_model.embed([picture(), picture("00003.jpg")])
+    pairs = [(embedding, region) for embedding in embeddings for region in segment(pam_model, embedding, prompts)]
+    questions = [q for embedding, region in pairs for q in ask(embedding, [region], ["label"], generation=SHORT)]
+
+    def counted(features: ImageFeatures, tensors: PromptTensors) -> object:
+        runs.append(len(tensors.points))
+        return answer(features, tensors)
+
+    monkeypatch.setattr(pam_model.model.vision, "answer_prompts", counted)
+    description = pam_model.describe(questions)
+    assert runs == [], "nothing is computed before the first step"
+    assert description.step() == [] and runs == [3]
+    assert len([result for result in description if isinstance(result, Answer)]) == 6
+    assert runs == [3, 3] and pam_model.counts.prefills == 6
 
 
 def test_questions_join_a_region_that_is_running_and_branch_from_it(pam_model: PamRegionModel) -> None:

@@ -203,7 +203,7 @@ def test_an_object_that_is_never_found_is_a_fault() -> None:
     seen = follow(FakeSource(40, [RED]), model=model)
     (fault,) = of(Fault, seen)
     assert fault.track_id == 1
-    assert "was not found from frame 0 to 10" in fault.what
+    assert "was not visible from frame 0 to 10" in fault.what
     assert model.calls == []
     assert len(of(TrackEvent, seen)) == 4
 

@@ -1,4 +1,4 @@
-"""Runs a model beside what the reference computed for it, stage by stage, and says how far apart they are.
+"""Run a model on recorded cases, stage by stage, and compare it with the reference.
 
 A folder of cases is a checkpoint with `cases.json` and a file of recorded tensors a case (`comparison` says of what
 form).
@@ -279,7 +279,7 @@ def _stability_case(_: Path, __: Mapping[str, Any], ___: PamModel, recorded: Map
 
 
 def _picture(file: Path) -> Picture:
-    """As the reference reads pictures: what EXIF says is not looked at."""
+    """A picture as the reference reads it: without EXIF orientation."""
     return np.array(Image.open(file).convert("RGB"))
 
 
