@@ -1,6 +1,7 @@
 """SAM 2's memory attention for several objects on one frame, with less work and the same result up to rounding.
 
-The first layer's self-attention of the frame is the same for every object. Attention's rows sum to 1, so values need not be projected before they are averaged: memories have a quarter of the channels.
+The first layer's self-attention of the frame is the same for every object. Attention's rows sum to 1, so values need
+not be projected before they are averaged: memories have a quarter of the channels.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import safetensors.torch
 import torch
@@ -23,6 +22,7 @@ from sam2.build_sam import build_sam2
 from torch import Tensor
 
 from pam_core.errors import CheckpointError
+from pam_core.pam import checkpoint as checkpoints
 from pam_core.pam.checkpoint import (
     EMBEDDING,
     HEAD,
@@ -298,7 +298,7 @@ def test_half_a_checkpoint_does_not_look_complete(
 
     with monkeypatch.context() as patch:
         if step == "weights":
-            patch.setattr(huggingface_hub, "save_torch_state_dict", fail)
+            patch.setattr(checkpoints, "save_torch_state_dict", fail)
         else:
             patch.setattr(type(tiny.tokenizer), "save_pretrained", fail)
         full = isinstance(how, OSError)
