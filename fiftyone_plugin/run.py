@@ -39,7 +39,7 @@ class RunRequest:
 
 
 @dataclass
-class RunProgress:
+class RunProgress(ABC):
     """Samples so far: `done` is all of them, `perceived` those that the model worked on, `resumed` those that an
     earlier run finished, `skipped` those that are left as they are.
     """
@@ -66,9 +66,9 @@ class RunProgress:
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts)
 
+    @abstractmethod
     def counts(self) -> list[str]:
         """How much is done, in words."""
-        raise NotImplementedError
 
     def seconds_left(self) -> float:
         """The estimated rest of the run; 0 where not known."""

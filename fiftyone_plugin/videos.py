@@ -29,6 +29,7 @@ from fiftyone_plugin.objects import PromptedObject, PromptedObjects, PromptingSo
 from fiftyone_plugin.run import DatasetRun, RunProgress, RunRequest, Samples
 from pam_core.contracts import RegionModel
 from pam_core.errors import PictureError, PromptError, UnsupportedError, VideoError
+from pam_core.media.pyav import load_av
 from pam_core.media.video_file import VideoFile
 from pam_core.sessions.session import StreamSession
 from pam_core.types import ModelRef
@@ -174,6 +175,7 @@ class VideoRun(DatasetRun[VideoRequest, VideoProgress]):
     timed = "frames"
 
     def __init__(self, view: SampleCollection, request: VideoRequest) -> None:
+        load_av()  # a missing package is no fault of a video
         info = plugins.resolve_video_model(request.model, request.languages)
         super().__init__(view, request, info, "pam_track")
         dataset, frame_field = self.dataset, f"frames.{request.field}"

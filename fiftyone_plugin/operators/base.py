@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -15,7 +16,7 @@ from fiftyone_plugin.checks import FiftyOneError
 from fiftyone_plugin.mongo import SampleCollection
 from fiftyone_plugin.operators.form import FRAMES, Context, as_list, choose_model, chosen_field, notice
 from fiftyone_plugin.run import DatasetRun, RunProgress
-from pam_core.errors import NotFoundError, UnsupportedError
+from pam_core.errors import MissingExtraError, NotFoundError, UnsupportedError
 
 REPORT_SECONDS = 0.5
 """The time between two reports of progress."""
@@ -23,7 +24,7 @@ ADVICE = (
     "Execute shows progress here and stops with the App. Schedule runs in the background, where `fiftyone delegated "
     "launch` is running."
 )
-MISUSE = (FiftyOneError, UnsupportedError, NotFoundError)
+MISUSE = (FiftyOneError, UnsupportedError, NotFoundError, MissingExtraError)
 SUMMARY = ("done", "perceived", "regions", "frames", "tracks", "events", "resumed", "skipped", "failed", "faults")
 """The counts of a run that the App shows, where they are not 0."""
 AnyRun = DatasetRun[Any, Any]
@@ -32,7 +33,7 @@ LabelIds = tuple[str, ...] | None
 Steps = TypeVar("Steps", bound=RunProgress)
 
 
-class LabelledOperator(foo.Operator):
+class LabelledOperator(foo.Operator, ABC):
     """An operator with a name, a label and a description, which runs at once or is delegated."""
 
     label: ClassVar[str]
@@ -53,9 +54,9 @@ class LabelledOperator(foo.Operator):
             risk_level=types.RiskLevel.MEDIUM,
         )
 
+    @abstractmethod
     def form(self, inputs: types.Object, ctx: Context) -> None:
         """Add the fields of the form. What it raises is shown, and keeps the form from being executed."""
-        raise NotImplementedError
 
     def resolve_input(self, ctx: Context) -> types.Property:
         inputs = types.Object()
@@ -72,13 +73,13 @@ class RunOperator(LabelledOperator):
     generator = True
     video: ClassVar[bool] = False
 
+    @abstractmethod
     def make_run(self, view: SampleCollection, params: Params, label_ids: LabelIds = None) -> AnyRun:
         """The checked run that parameters make; `label_ids` limit its prompts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settings(self, inputs: types.Object, ctx: Context, view: SampleCollection) -> None:
         """Add the operator's own part of the form."""
-        raise NotImplementedError
 
     def prompt_field(self, params: Params) -> str | None:
         """The field whose labels are the prompts."""
@@ -131,9 +132,8 @@ class RunOperator(LabelledOperator):
         if delegate:
             return schedule(self, view, settings)
         run = self.make_run(view, settings)
-        with fou.ProgressBar(
-            total=run.total
-        ) as bar:  # not by FiftyOne's executor, which ends calls after ten minutes
+        # Not by FiftyOne's executor, which ends calls after ten minutes.
+        with fou.ProgressBar(total=run.total) as bar:
             for progress in run.steps():
                 bar.set_iteration(progress.done)
         return vars(progress)

@@ -6,7 +6,7 @@ FiftyOne reads its settings and connects when it is imported: tests import it in
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,10 @@ import pytest
 
 from benchmarks.mongod import Mongod
 from tests.factories import FakePlugin, shapes, write_picture
+from tests.fake_video import FakeSource, Square
+from tests.fiftyone_plugin.made_videos import BLUE, RED, MakeVideos, box
 from tests.paths import ROOT
+from tests.videos import write_video
 
 if TYPE_CHECKING:
     import fiftyone as fo
@@ -125,3 +128,32 @@ def relative(box: tuple[float, float, float, float], width: int, height: int) ->
     """A pixel box xyxy as FiftyOne's [x, y, width, height] in shares of the picture."""
     x1, y1, x2, y2 = box
     return [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
+
+
+@pytest.fixture
+def make_videos(tmp_path: Path) -> Iterator[MakeVideos]:
+    """`make_videos(2)`: a dataset of videos of 40 frames in which a red and a blue square are seen.
+
+    With `boxes`, frame 1 has a box around each in `boxes`.
+    """
+    import fiftyone as fo
+
+    made: list[fo.Dataset] = []
+
+    def make(count: int = 2, squares: Sequence[Square] = (RED, BLUE), frames: int = 40, boxes: bool = True) -> Any:
+        dataset = fo.Dataset()
+        made.append(dataset)
+        for number in range(count):
+            source = FakeSource(frames, squares)
+            pictures = [source.frame(index).picture for index in range(frames)]
+            path = write_video(tmp_path / f"{len(made)}_{number}.mp4", pictures)
+            sample = fo.Sample(filepath=str(path))
+            if boxes:
+                sample.frames[1] = fo.Frame(boxes=fo.Detections(detections=[box(square, 0) for square in squares]))
+            dataset.add_sample(sample)
+        return dataset
+
+    yield make
+    for dataset in made:
+        if not dataset.deleted:
+            dataset.delete()
