@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pam_core.errors import needs_extra
 from pam_plugins.datasets.contracts import Sink, SinkFormat, Source, SourceFormat
 from pam_plugins.hookspecs import hookimpl
 
@@ -19,8 +20,9 @@ class FiftyOneSourceFormat:
     description = "a FiftyOne dataset: DATASET/FIELD or DATASET@SAVED_VIEW/FIELD, FIELD with labels as prompts"
 
     def open(self, address: str) -> Source:
-        """Connect to FiftyOne's database and open the dataset. Raises FiftyOneError."""
-        from fiftyone_plugin.addresses import open_source
+        """Connect to FiftyOne's database and open the dataset. Raises FiftyOneError and MissingExtraError."""
+        with needs_extra("fiftyone", "A FiftyOne dataset"):
+            from fiftyone_plugin.addresses import open_source
 
         return open_source(address)
 
@@ -32,8 +34,9 @@ class FiftyOneSinkFormat:
     description = "a field of a FiftyOne dataset: DATASET/FIELD"
 
     def open(self, address: str) -> Sink:
-        """Connect to FiftyOne's database and open, or make, the field. Raises FiftyOneError."""
-        from fiftyone_plugin.addresses import open_sink
+        """Connect to FiftyOne's database and open, or make, the field. Raises FiftyOneError and MissingExtraError."""
+        with needs_extra("fiftyone", "A FiftyOne dataset"):
+            from fiftyone_plugin.addresses import open_sink
 
         return open_sink(address)
 

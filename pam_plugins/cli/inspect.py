@@ -83,7 +83,7 @@ def _torch() -> tuple[bool, str]:
 
 def _packages() -> list[tuple[bool, str]]:
     checks = []
-    for name in ("transformers", "supervision", "pycocotools", "opencv-python-headless", "rapidocr"):
+    for name in ("supervision", "pycocotools", "opencv-python-headless", "rapidocr"):
         try:
             checks.append((True, f"{name} {importlib.metadata.version(name)}"))
         except importlib.metadata.PackageNotFoundError:

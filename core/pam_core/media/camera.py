@@ -140,7 +140,7 @@ def _pictures(device: int | str | Path) -> Generator[Picture, None, None]:
         container = av.open(name, format=driver)
     except av.error.FFmpegError as error:
         raise VideoReadError(
-            f"{name} ({driver}): {error.strerror}; is there a camera, and may you use it?"
+            f"{name} ({driver}): {error.strerror} (is there a camera, and may you use it?)"
         ) from error
     with container:
         while True:
