@@ -53,7 +53,7 @@ def measure(count: int, model_name: str, home: Path) -> dict[str, object]:
     dataset = fo.Dataset()
     dataset.add_samples(samples(count))
     model = plugins.load_model(model_name)
-    shared_cache.max_bytes = 0
+    shared_cache.resize(0)
     for _ in ImageRun(dataset[:1], ImageRequest("warm", "boxes", model=model_name)).steps(model):
         pass
     source = SampleSource(Samples(dataset.view()), "boxes")

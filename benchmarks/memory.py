@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--cache-mb", type=int, default=1024)
     parser.add_argument("--model", default="lite")
     args = parser.parse_args()
-    shared_cache.max_bytes = args.cache_mb * 2**20
+    shared_cache.resize(args.cache_mb * 2**20)
     pictures = [read_picture(path) for path in sorted(PHOTOS.glob("*.jpg"))[: args.pictures]]
     process, resident, started = psutil.Process(), [], time.perf_counter()
     for number, picture in enumerate(islice(cycle(pictures), args.clicks)):

@@ -52,7 +52,6 @@ class EmbeddingCache:
     def resize(self, max_bytes: int) -> None:
         """Set the limit in bytes, and forget every embedding."""
         with self._lock:
-            self.max_bytes = max_bytes
             self._entries: LRUCache[Key, ImageEmbedding] = LRUCache(max_bytes, getsizeof=lambda entry: entry.nbytes)
 
     def embed(self, model: RegionModel, pictures: Sequence[Picture]) -> list[ImageEmbedding]:
@@ -133,6 +132,10 @@ class EmbeddingCache:
         """Forget every embedding; the counters stay."""
         with self._lock:
             self._entries.clear()
+
+    @property
+    def max_bytes(self) -> int:
+        return int(self._entries.maxsize)
 
     @property
     def stats(self) -> CacheStats:

@@ -53,7 +53,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class LiteClip:
-    """A `Clip` (pam_core.video). `samples` are of the clip, `earlier` of the whole track before it; both are empty
+    """A `Clip` (pam_core.questions). `samples` are of the clip, `earlier` of the whole track before it; both are empty
     only where the object was never visible.
     """
 

@@ -42,7 +42,7 @@ from pam_plugins.models.lite.video_segmenter import BoxPrompt, VideoSegmenter
 
 @dataclass(eq=False)
 class LiteTracker:
-    """A demonstration `Tracker` (pam_core.video): short rather than strong.
+    """A demonstration `Tracker` (pam_core.contracts): short rather than strong.
 
     It keeps objects that hardly change their appearance, most of those that cross, and about half of those that leave
     the picture or are hidden and come back. It loses thin or ragged objects in front of clutter, and often claims

@@ -1,4 +1,4 @@
-"""The loss on conversations; what it should be is compared in tests/evaluation/test_parity.py."""
+"""The loss on conversations; what it should be is compared in test_parity.py."""
 
 from __future__ import annotations
 
