@@ -53,8 +53,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class LiteClip:
-    """A `Clip` (pam_core.questions). `samples` are of the clip, `earlier` of the whole track before it; both are empty
-    only where the object was never visible.
+    """A `Clip` (pam_core.questions). `samples` are of the clip, `earlier` of the whole track before it; both are
+    empty only where the object was never visible.
     """
 
     track_id: int
